@@ -1,0 +1,77 @@
+"""Registers the MobileNeXt models as soon as timm has been imported, with no import of theirs by anybody.
+
+A start-up file in site-packages calls `arm()` in every interpreter: `_timm_mobilenext_autoload.pth` up to Python 3.14,
+`_timm_mobilenext_autoload.start` (PEP 829) from 3.15 on. This is a module beside the package, since importing a submodule
+would run the package's `__init__` and with it torch; and it imports nothing but sys until timm itself is imported.
+
+`TIMM_MOBILENEXT_AUTOLOAD=0` in the environment turns it off.
+"""
+import sys
+
+_TRIGGER = 'timm.models'
+
+
+class _Finder:
+    """Meta path finder that waits for timm.models, and lets everything else and then itself pass."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if fullname != _TRIGGER:
+            return None
+        disarm()
+        from importlib.util import find_spec
+
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)
+        return spec
+
+
+class _Loader:
+    """Loads timm.models by its own loader, then registers ours."""
+
+    def __init__(self, loader):
+        self._loader = loader
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        # from here on the module knows its own loader alone, for reload, inspect and pickle
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        _register()
+
+
+def _register():
+    try:
+        import timm_mobilenext  # noqa: F401
+    except Exception as e:  # whatever it is, timm itself must stay usable
+        import warnings
+
+        warnings.warn(
+            f'timm-mobilenext could not register its models with timm: {type(e).__name__}: {e}'
+            ' (TIMM_MOBILENEXT_AUTOLOAD=0 turns this off)',
+            stacklevel=2,
+        )
+
+
+def arm():
+    """Wait for timm.models, unless it is already there, the user has said no, or another call has armed."""
+    import os
+
+    if os.environ.get('TIMM_MOBILENEXT_AUTOLOAD', '1') == '0' or _Finder in sys.meta_path:
+        return
+    if _TRIGGER in sys.modules:
+        _register()
+    else:
+        sys.meta_path.insert(0, _Finder)
+
+
+def disarm():
+    """Stop waiting."""
+    if _Finder in sys.meta_path:
+        sys.meta_path.remove(_Finder)

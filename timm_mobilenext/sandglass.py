@@ -1,0 +1,271 @@
+""" Sandglass block of MobileNeXt
+
+The inverted residual turned inside out: wide -> narrow -> wide. The shortcut and both depthwise convolutions sit on the
+wide features, the bottleneck is two linear 1x1 convolutions.
+
+Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
+Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnext.py` in
+https://github.com/zhoudaquan/rethinking_bottleneck_design
+"""
+import math
+from typing import Any, Dict, Optional, Tuple, Type
+
+import torch
+import torch.nn as nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from timm.layers import (
+    create_aa,
+    create_conv2d,
+    DropPath,
+    FrozenBatchNormAct2d,
+    get_norm_act_layer,
+    LayerType,
+    make_divisible,
+)
+
+__all__ = ['SandglassBlock', 'DW_POSITIONS', 'fold_bn', 'check_identity_multiplier']
+
+ModuleType = Type[nn.Module]
+
+# where the depthwise convolutions sit, in words of the block's data flow
+DW_POSITIONS = ('both', 'before', 'after', 'bottleneck')
+
+
+def check_identity_multiplier(multiplier: float) -> float:
+    """ Identity tensor multiplier (paper section 3.2), the part of the channels that gets the shortcut.
+
+    Returns:
+        The multiplier, unchanged.
+
+    Raises:
+        ValueError: If it is no number in (0, 1].
+    """
+    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)) or not 0. < multiplier <= 1.:
+        raise ValueError(
+            f'identity_multiplier {multiplier!r} is no number in (0, 1]: give the part of the channels that gets the'
+            ' shortcut, e.g. 0.5 (noskip=True for none).')
+    return multiplier
+
+
+def _reduce_channels(in_chs: int, out_chs: int, exp_ratio: float) -> int:
+    """ Width of the bottleneck, as in the authors' mnext.py: in // ratio, but no less than a sixth of the output."""
+    mid_chs = int(in_chs // exp_ratio)
+    if mid_chs < out_chs / 6:
+        mid_chs = make_divisible(math.ceil(out_chs / 6), 16)
+    return mid_chs
+
+
+def _depthwise_groups(group_size: int, chs: int) -> int:
+    """ Groups of a depthwise convolution, group_size 1 is depthwise, 0 a full convolution as everywhere in timm."""
+    if not group_size:
+        return 1
+    if group_size < 0 or chs % group_size:
+        raise ValueError(f'group_size {group_size} does not divide the {chs} channels of a sandglass block.')
+    return chs // group_size
+
+
+def fold_bn(conv: nn.Module, norm: nn.Module) -> nn.Module:
+    """ Fold a batch norm's running statistics and affine parameters into the convolution before it, in place.
+
+    Args:
+        conv: Convolution whose weight and bias are replaced.
+        norm: What follows it, folded if it is a batch norm with running statistics.
+
+    Returns:
+        What is left to run after the convolution: the norm's activation, or the norm itself if it can't be folded.
+    """
+    foldable = (
+        isinstance(conv, nn.Conv2d)
+        and isinstance(norm, (nn.modules.batchnorm._BatchNorm, FrozenBatchNormAct2d))
+        and norm.running_mean is not None
+        and norm.running_var is not None
+    )
+    if not foldable:
+        return norm
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    act = getattr(norm, 'act', nn.Identity()).train(norm.training)
+    act._forward_hooks.update(norm._forward_hooks)  # feature taps move along
+    return act
+
+
+class SandglassBlock(nn.Module):
+    """ Sandglass block, wide -> narrow -> wide
+
+    Which of the two depthwise convolutions exist follows the authors' code:
+      * channels and resolution kept: both,
+      * stride 2: only the second one, which carries the stride; both at a reduction of 2,
+      * channels changed at stride 1: none, two 1x1 convolutions only; both at a reduction of 2 or with `keep_dw`.
+    Any other `dw_position` than 'both' moves those that exist, at least one and only one of them strided at stride 2.
+    """
+
+    def __init__(
+            self,
+            in_chs: int,
+            out_chs: int,
+            dw_kernel_size: int = 3,
+            stride: int = 1,
+            dilation: int = 1,
+            group_size: int = 1,
+            pad_type: str = '',
+            noskip: bool = False,
+            exp_ratio: float = 6.0,
+            identity_multiplier: float = 1.0,
+            dw_position: str = 'both',
+            keep_dw: bool = False,
+            linear_bottleneck: bool = True,
+            downsample: bool = False,
+            act_layer: LayerType = nn.ReLU6,
+            norm_layer: LayerType = nn.BatchNorm2d,
+            aa_layer: Optional[LayerType] = None,
+            se_layer: Optional[ModuleType] = None,
+            drop_path_rate: float = 0.,
+            device=None,
+            dtype=None,
+    ):
+        """
+        Args:
+            in_chs: Input channels (wide).
+            out_chs: Output channels (wide).
+            dw_kernel_size: Kernel size of the depthwise convolutions.
+            stride: Stride, carried by the last depthwise convolution.
+            dilation: Dilation of the depthwise convolutions.
+            group_size: Group size of the depthwise convolutions, 1 is depthwise.
+            pad_type: Padding type.
+            noskip: No shortcut.
+            exp_ratio: Ratio of the wide input to the narrow bottleneck, the paper's reduction.
+            identity_multiplier: Part of the channels, in (0, 1], that the shortcut covers, from the first one on.
+            dw_position: Where the depthwise convolutions sit: 'before' the reduction, 'after' the expansion, 'both',
+                or in the 'bottleneck' (the authors' `i2rnet_low_id.py`).
+            keep_dw: Keep both depthwise convolutions where channels change at stride 1; no shortcut then (authors'
+                `keep_3x3`, used in rows of one block).
+            linear_bottleneck: No activation after the narrowing 1x1.
+            downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
+                convolutions exist, and that there is no shortcut, follows the design.
+            act_layer: Activation layer.
+            norm_layer: Normalization layer.
+            aa_layer: Anti-aliasing layer, takes over the stride.
+            se_layer: Squeeze-and-excitation layer, on the wide output.
+            drop_path_rate: Stochastic depth rate.
+
+        Raises:
+            ValueError: If the identity multiplier, the depthwise position, the reduction, or the group size is
+                impossible.
+        """
+        dd = {'device': device, 'dtype': dtype}
+        super().__init__()
+        if dw_position not in DW_POSITIONS:
+            raise ValueError(f'dw_position {dw_position!r} is none of {", ".join(DW_POSITIONS)}.')
+        if not exp_ratio >= 1:
+            raise ValueError(f'exp_ratio {exp_ratio!r} of a sandglass block is not at least 1: it divides the width.')
+        check_identity_multiplier(identity_multiplier)
+        norm_act_layer = get_norm_act_layer(norm_layer, act_layer)
+        downsample = downsample or stride > 1
+        keeps_shape = in_chs == out_chs and not downsample
+        mid_chs = _reduce_channels(in_chs, out_chs, exp_ratio)
+
+        self.has_skip = keeps_shape and not (noskip or keep_dw)
+        # integer division: a float 1/3 must not lose a channel
+        self.skip_chs = int(in_chs * identity_multiplier + 1e-6)
+        if self.has_skip and not self.skip_chs:
+            raise ValueError(
+                f'identity_multiplier {identity_multiplier!r} leaves no channel of {in_chs} to the shortcut:'
+                f' give at least 1/{in_chs}, or noskip=True for none.')
+        self.partial_skip = self.skip_chs < out_chs
+
+        both_dw = keeps_shape or keep_dw or exp_ratio == 2
+        any_dw = both_dw or downsample
+        self.dw_in_bottleneck = dw_position == 'bottleneck'
+        has_dw2 = any_dw and dw_position != 'before'
+        has_dw1 = both_dw and dw_position != 'after' or any_dw and not has_dw2
+        dw1_chs, dw2_chs = (mid_chs, mid_chs) if self.dw_in_bottleneck else (in_chs, out_chs)
+
+        def _depthwise(chs: int, enable: bool, strided: bool, apply_act: bool) -> Tuple[nn.Module, ...]:
+            if not enable:
+                return nn.Identity(), nn.Identity(), nn.Identity()
+            use_aa = aa_layer is not None and strided and stride > 1
+            conv = create_conv2d(
+                chs,
+                chs,
+                dw_kernel_size,
+                stride=stride if strided and not use_aa else 1,
+                dilation=dilation,
+                groups=_depthwise_groups(group_size, chs),
+                padding=pad_type,
+                **dd,
+            )
+            norm = norm_act_layer(chs, inplace=True, apply_act=apply_act, **dd)
+            return conv, norm, create_aa(aa_layer, channels=chs, stride=stride, enable=use_aa, **dd)
+
+        # Depthwise convolution before the reduction
+        self.conv_dw1, self.bn1, self.aa1 = _depthwise(
+            dw1_chs, has_dw1, strided=not has_dw2, apply_act=not self.dw_in_bottleneck)
+
+        # Pointwise reduction, linear
+        self.conv_pw1 = create_conv2d(in_chs, mid_chs, 1, padding=pad_type, **dd)
+        self.bn2 = norm_act_layer(mid_chs, inplace=True, apply_act=not linear_bottleneck, **dd)
+
+        # Pointwise expansion
+        self.conv_pw2 = create_conv2d(mid_chs, out_chs, 1, padding=pad_type, **dd)
+        self.bn3 = norm_act_layer(out_chs, inplace=True, **dd)
+
+        # Depthwise convolution after the expansion, linear
+        self.conv_dw2, self.bn4, self.aa2 = _depthwise(
+            dw2_chs, has_dw2, strided=True, apply_act=self.dw_in_bottleneck)
+
+        # Squeeze-and-excitation
+        self.se = se_layer(out_chs, act_layer=act_layer, **dd) if se_layer else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+
+    def feature_info(self, location: str) -> Dict[str, Any]:
+        if location == 'expansion':  # wide tensor that enters the second depthwise convolution
+            if self.dw_in_bottleneck:
+                return dict(module='bn3', hook_type='forward', num_chs=self.conv_pw2.out_channels)
+            return dict(module='conv_dw2', hook_type='forward_pre', num_chs=self.conv_pw2.out_channels)
+        elif location == 'downsample':  # tensor that enters the strided depthwise convolution
+            conv = 'conv_dw1' if isinstance(self.conv_dw2, nn.Identity) else 'conv_dw2'
+            return dict(module=conv, hook_type='forward_pre', num_chs=getattr(self, conv).in_channels)
+        else:  # location == 'bottleneck', block output
+            return dict(module='', num_chs=self.conv_pw2.out_channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = x
+        if self.dw_in_bottleneck:
+            x = self.conv_pw1(x)
+            x = self.bn2(x)
+            x = self.conv_dw1(x)
+            x = self.bn1(x)
+            x = self.conv_dw2(x)
+            x = self.bn4(x)
+            x = self.aa2(x)
+            x = self.conv_pw2(x)
+            x = self.bn3(x)
+        else:
+            x = self.conv_dw1(x)
+            x = self.bn1(x)
+            x = self.aa1(x)
+            x = self.conv_pw1(x)
+            x = self.bn2(x)
+            x = self.conv_pw2(x)
+            x = self.bn3(x)
+            x = self.conv_dw2(x)
+            x = self.bn4(x)
+            x = self.aa2(x)
+        x = self.se(x)
+        if self.has_skip:
+            x = self.drop_path(x)
+            if self.partial_skip:
+                # slices and a concatenation: a slice assignment exports as ScatterND
+                n = self.skip_chs
+                x = torch.cat([x[:, :n] + shortcut[:, :n], x[:, n:]], dim=1)
+            else:
+                x = x + shortcut
+        return x
+
+    def reparameterize(self) -> None:
+        """ Fold every batch norm into its convolution, in place, for inference."""
+        self.bn1 = fold_bn(self.conv_dw1, self.bn1)
+        self.bn2 = fold_bn(self.conv_pw1, self.bn2)
+        self.bn3 = fold_bn(self.conv_pw2, self.bn3)
+        self.bn4 = fold_bn(self.conv_dw2, self.bn4)

@@ -18,11 +18,13 @@ class _Finder:
     def find_spec(cls, fullname, path=None, target=None):
         if fullname != _TRIGGER:
             return None
-        disarm()
         from importlib.util import find_spec
 
+        disarm()  # the search below comes by here again, and once is enough
         spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
+        if spec is None or spec.loader is None:
+            arm()
+        else:
             spec.loader = _Loader(spec.loader)
         return spec
 
@@ -42,7 +44,11 @@ class _Loader:
     def exec_module(self, module):
         # from here on the module knows its own loader alone, for reload, inspect and pickle
         module.__loader__ = module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
+        try:
+            self._loader.exec_module(module)
+        except BaseException:
+            arm()  # a timm that could not be imported now may be later
+            raise
         _register()
 
 
@@ -60,15 +66,12 @@ def _register():
 
 
 def arm():
-    """Wait for timm.models, unless it is already there, the user has said no, or another call has armed."""
+    """Wait for timm.models, unless the user has said no."""
     import os
 
     if os.environ.get('TIMM_MOBILENEXT_AUTOLOAD', '1') == '0' or _Finder in sys.meta_path:
         return
-    if _TRIGGER in sys.modules:
-        _register()
-    else:
-        sys.meta_path.insert(0, _Finder)
+    sys.meta_path.insert(0, _Finder)
 
 
 def disarm():

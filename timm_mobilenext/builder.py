@@ -17,7 +17,9 @@ list of block strings, and `sg` strings mix freely with timm's own types (ir, ds
 All that is private in timm and needed here or in mobilenext.py is imported by this file, and by no other.
 """
 import re
+import warnings
 from functools import partial
+from inspect import signature
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch.nn as nn
@@ -38,16 +40,19 @@ try:
         round_channels,
     )
     from timm.models._features import feature_take_indices
+    from timm.models import is_model, model_entrypoint, register_model as _register_model
+    if 'device' not in signature(EfficientNetBuilder).parameters:
+        raise ImportError('its EfficientNetBuilder takes no device')
 except ImportError as e:
-    import timm
+    from timm import __version__ as timm_version
     raise ImportError(
-        f'timm-mobilenext does not work with the installed timm {timm.__version__} ({e}).'
+        f'timm-mobilenext does not work with the installed timm {timm_version} ({e}).'
         f' Supported are timm {TIMM_OLDEST} to {TIMM_NEWEST}: pip install "timm=={TIMM_NEWEST}".'
     ) from None
 
 __all__ = [
-    'BlockStringError', 'decode_arch_def', 'SandglassNetBuilder', 'FEATURE_LOCATIONS', 'resolve_act_layer',
-    'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features',
+    'BlockStringError', 'decode_arch_def', 'SandglassNetBuilder', 'FEATURE_LOCATIONS', 'register_model',
+    'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features',
     'resolve_bn_args', 'round_channels', 'SqueezeExcite',
 ]
 
@@ -321,3 +326,12 @@ def resolve_norm_layer(norm_layer: Any, act_layer: Any) -> Callable[..., nn.Modu
         raise ValueError(
             f'Unknown norm layer {norm_layer!r}: expected a name that timm knows, such as batchnorm2d, groupnorm or'
             ' layernorm2d, or a module class that timm has a norm + activation layer for.') from None
+
+
+def register_model(fn: Callable) -> Callable:
+    """ timm's decorator, silent where a module registers a model of its own once more, as on a reload."""
+    name = fn.__name__
+    with warnings.catch_warnings():
+        if is_model(name) and model_entrypoint(name).__module__ == fn.__module__:
+            warnings.filterwarnings('ignore', message=f'Overwriting {name} ')
+        return _register_model(fn)

@@ -26,13 +26,13 @@ from timm.models import (
     FeatureHooks,
     FeatureInfo,
     generate_default_cfgs,
-    register_model,
 )
 from .builder import (
     decode_arch_def,
     efficientnet_init_weights,
     feature_take_indices,
     pretrained_cfg_for_features,
+    register_model,
     resolve_act_layer,
     resolve_bn_args,
     resolve_norm_layer,

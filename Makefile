@@ -1,0 +1,54 @@
+# make demo | test | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache
+TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
+OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
+
+.PHONY: demo test lint setup clean
+
+demo: $(VENV)/.demo
+	$(BIN)/timm-mobilenext demo --output demo
+
+# all tests on the installed timm, then those of the models on the oldest that is supported
+test: setup
+	$(BIN)/python -m pytest
+	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest -m "not tools"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(VENV)/.test $(OLDEST)/.done
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: setup.cfg pyproject.toml build_hook.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+# timm's wheel lacks its tests, its sdist has them
+define fetch_timm_tests
+	rm -rf $(CACHE)/timm-$(1) && mkdir -p $(CACHE)/timm-$(1)
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(CACHE) "timm==$(1)"
+	tar -xzf $(CACHE)/timm-$(1).tar.gz -C $(CACHE) timm-$(1)/tests
+endef
+
+$(VENV)/.test: setup.cfg pyproject.toml build_hook.py | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	version=$$($(BIN)/python -c "from importlib.metadata import version; print(version('timm'))") && \
+		$(MAKE) --no-print-directory $(CACHE)/timm-$$version/tests
+	@touch $@ $(VENV)/.demo
+
+$(CACHE)/timm-%/tests:
+	$(call fetch_timm_tests,$*)
+
+# the oldest timm beside the installed one: PYTHONPATH puts it first, torch and all else is shared
+$(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST) "timm==$(TIMM_OLDEST)"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(CACHE) build dist *.egg-info

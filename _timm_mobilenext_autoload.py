@@ -1,8 +1,9 @@
 """Registers the MobileNeXt models as soon as timm has been imported, with no import of theirs by anybody.
 
 A start-up file in site-packages calls `arm()` in every interpreter: `_timm_mobilenext_autoload.pth` up to Python 3.14,
-`_timm_mobilenext_autoload.start` (PEP 829) from 3.15 on. This is a module beside the package, since importing a submodule
-would run the package's `__init__` and with it torch; and it imports nothing but sys until timm itself is imported.
+`_timm_mobilenext_autoload.start` (PEP 829) from 3.15 on. This is a module beside the package, since to import a
+submodule would run the package's `__init__` and with it torch; it imports nothing but sys and os until timm itself is
+imported.
 
 `TIMM_MOBILENEXT_AUTOLOAD=0` in the environment turns it off.
 """
@@ -25,7 +26,7 @@ class _Finder:
         if spec is None or spec.loader is None:
             arm()
         else:
-            spec.loader = _Loader(spec.loader)
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
 

@@ -1,7 +1,7 @@
 """Wheel, sdist and editable install, and the models that timm then knows without being asked.
 
-Every environment shares torch, timm and the rest with the one that runs the tests, by a path entry; this package is seen
-only where it has been installed.
+Every environment shares torch, timm and the rest with the one that runs the tests, by a path entry; this package is
+seen only where it has been installed.
 """
 import os
 import subprocess
@@ -95,7 +95,8 @@ def test_editable_install_makes_timm_know_the_models(dist, tmp_path):
     with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
         archive.extractall(tmp_path, filter='data')
     environment = Environment(tmp_path / 'venv')
-    environment.pip('install', '--no-deps', '--no-build-isolation', '--editable', next(tmp_path.glob('timm_mobilenext-*')))
+    source = next(tmp_path.glob('timm_mobilenext-*'))
+    environment.pip('install', '--no-deps', '--no-build-isolation', '--editable', source)
     where = 'import timm, timm_mobilenext; print(timm.is_model("mobilenext_100"), timm_mobilenext.__file__)'
     is_model, path = environment.prints('-c', where).split()
     assert is_model == 'True'
@@ -114,7 +115,7 @@ def test_uninstall_leaves_nothing_behind(wheel, tmp_path):
 
 
 def test_start_without_timm_imports_nothing(installed):
-    loaded = 'import sys; print(*[m for m in ("torch", "timm", "timm_mobilenext", "importlib.util") if m in sys.modules])'
+    loaded = 'import sys; print(*{"torch", "timm", "timm_mobilenext", "importlib.util"} & set(sys.modules))'
     assert installed.prints('-c', loaded) == ''
     assert installed.prints('-c', 'import sys; print("_timm_mobilenext_autoload" in sys.modules)') == 'True'
 

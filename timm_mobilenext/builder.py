@@ -29,18 +29,19 @@ from .version import TIMM_NEWEST, TIMM_OLDEST
 
 try:
     from timm.layers import get_act_layer, get_norm_act_layer
+    from timm.models import is_model, model_entrypoint
+    from timm.models import register_model as _register_model
     from timm.models._builder import pretrained_cfg_for_features
     from timm.models._efficientnet_blocks import SqueezeExcite
     from timm.models._efficientnet_builder import (
         _decode_block_str,
         _scale_stage_depth,
-        EfficientNetBuilder,
         efficientnet_init_weights,
+        EfficientNetBuilder,
         resolve_bn_args,
         round_channels,
     )
     from timm.models._features import feature_take_indices
-    from timm.models import is_model, model_entrypoint, register_model as _register_model
     if 'device' not in signature(EfficientNetBuilder).parameters:
         raise ImportError('its EfficientNetBuilder takes no device')
 except ImportError as e:
@@ -52,8 +53,8 @@ except ImportError as e:
 
 __all__ = [
     'BlockStringError', 'decode_arch_def', 'SandglassNetBuilder', 'FEATURE_LOCATIONS', 'register_model',
-    'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features',
-    'resolve_bn_args', 'round_channels', 'SqueezeExcite',
+    'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices',
+    'pretrained_cfg_for_features', 'resolve_bn_args', 'round_channels', 'SqueezeExcite',
 ]
 
 # 'bottleneck' and 'expansion' are timm's names for a block's output and its inner wide tensor, 'downsample' is ours
@@ -240,11 +241,11 @@ class SandglassNetBuilder(EfficientNetBuilder):
     last block. These are the taps of the authors' SSDLite.
     """
 
-    def __init__(self, *args, feature_location: str = '', **kwargs):
+    def __init__(self, feature_location: str = '', **kwargs):
         if feature_location not in (*FEATURE_LOCATIONS, ''):
             raise ValueError(f'feature_location {feature_location!r} is none of {", ".join(FEATURE_LOCATIONS)}.')
         self.tap_downsample = feature_location == 'downsample'
-        super().__init__(*args, feature_location='expansion' if self.tap_downsample else feature_location, **kwargs)
+        super().__init__(feature_location='expansion' if self.tap_downsample else feature_location, **kwargs)
 
     def _make_block(self, ba: Dict[str, Any], block_idx: int, block_count: int) -> nn.Module:
         block_str = ba.pop('block_str', None)

@@ -38,11 +38,12 @@ def convert_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module) ->
             indices = layer_indices.setdefault(int(match[1]), [])
             if int(match[2]) not in indices:
                 indices.append(int(match[2]))
-    block_names = [f'blocks.{i}.{j}' for i, stage in enumerate(model.blocks) for j in range(len(stage))]
+    stages: Any = model.blocks
+    block_names = [f'blocks.{i}.{j}' for i, stage in enumerate(stages) for j in range(len(stage))]
 
     renames = {'features.0.0': 'conv_stem', 'features.0.1': 'bn1', 'classifier.1': 'classifier'}
-    for (block_idx, indices), block_name in zip(sorted(layer_indices.items()), block_names):
-        for layer_idx, layer_name in zip(sorted(indices), _BLOCK_LAYERS.get(len(indices), ())):
+    for (block_idx, indices), block_name in zip(sorted(layer_indices.items()), block_names, strict=False):
+        for layer_idx, layer_name in zip(sorted(indices), _BLOCK_LAYERS.get(len(indices), ()), strict=False):
             renames[f'features.{block_idx}.conv.{layer_idx}'] = f'{block_name}.{layer_name}'
 
     converted = {}
@@ -98,11 +99,11 @@ def load_state_dict_pre_hook(
         return
 
     name = type(model).__name__
-    classifier = converted.get('classifier.weight')
     if not (missing or unexpected) and all(shape.startswith('classifier.') for shape in shapes):
+        num_classes = len(converted['classifier.bias'])
         raise RuntimeError(
-            f'The checkpoint has {classifier.shape[0]} classes, this {name} {expected["classifier.weight"].shape[0]}:'
-            f' create the model with num_classes={classifier.shape[0]}.')
+            f'The checkpoint has {num_classes} classes, this {name} {len(expected["classifier.bias"])}:'
+            f' create the model with num_classes={num_classes}.')
     found = [
         f'{what}: {_named(keys)}'
         for what, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes))

@@ -27,6 +27,7 @@ from timm.models import (
     FeatureInfo,
     generate_default_cfgs,
 )
+
 from .builder import (
     decode_arch_def,
     efficientnet_init_weights,
@@ -74,17 +75,17 @@ _INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, ti
 class _StemFold:
     """ Folds the stem's norm into its convolution when timm's `reparameterize_model` comes by
 
-    `reparameterize_model` visits children and never the network itself, so no module it meets has both. The two halves
-    therefore report here, and only when both were met, hence both are still in the network, is one folded into the other:
-    a stem convolution of the user's own or a SyncBN put in place of the norm stays as it is.
+    `reparameterize_model` visits children and never the network itself, so no module that it meets has both. The two
+    halves therefore report here, and only when both were met, hence both still are in the network, is one folded into
+    the other: a stem convolution of the user's own, or a SyncBN put in place of the norm, stays as it is.
     """
 
     def __init__(self, conv: nn.Module, norm: nn.Module):
         self.conv = conv
         self.norm = norm
         self.conv_met = False
-        conv.reparameterize = self.meet_conv
-        norm.fuse = self.meet_norm
+        conv.reparameterize = self.meet_conv  # type: ignore[assignment]
+        norm.fuse = self.meet_norm  # type: ignore[assignment]
 
     def meet_conv(self) -> None:
         self.conv_met = True
@@ -93,29 +94,52 @@ class _StemFold:
         return fold_bn(self.conv, self.norm) if self.conv_met else self.norm
 
 
-class _MobileNeXtTrunk(nn.Module):
-    """ Stem and blocks, shared by the classifier and the feature extractor"""
+class MobileNeXtTrunk(nn.Module):
+    """ Stem and stages of blocks, shared by the classifier and the feature extractor"""
 
     def __init__(
             self,
             block_args: BlockArgs,
-            in_chans: int,
-            stem_size: int,
-            fix_stem: bool,
-            output_stride: int,
-            pad_type: str,
-            act_layer: Optional[LayerType],
-            norm_layer: Optional[LayerType],
-            aa_layer: Optional[LayerType],
-            se_layer: Optional[LayerType],
-            round_chs_fn: Callable,
-            drop_rate: float,
-            drop_path_rate: float,
-            feature_location: str,
-            weight_init: str,
+            in_chans: int = 3,
+            stem_size: int = 32,
+            fix_stem: bool = False,
+            output_stride: int = 32,
+            pad_type: str = '',
+            act_layer: Optional[LayerType] = None,
+            norm_layer: Optional[LayerType] = None,
+            aa_layer: Optional[LayerType] = None,
+            se_layer: Optional[LayerType] = None,
+            round_chs_fn: Callable = round_channels,
+            drop_rate: float = 0.,
+            drop_path_rate: float = 0.,
+            feature_location: str = 'bottleneck',
+            weight_init: str = 'authors',
             device=None,
             dtype=None,
     ):
+        """
+        Args:
+            block_args: Arguments for building blocks.
+            in_chans: Number of input channels.
+            stem_size: Number of output channels in stem.
+            fix_stem: If True, don't scale stem channels.
+            output_stride: Output stride of network, 32 as designed; less turns strides into dilation.
+            pad_type: Padding type.
+            act_layer: Activation layer, ReLU6 if None.
+            norm_layer: Normalization layer, BatchNorm2d if None.
+            aa_layer: Anti-aliasing layer.
+            se_layer: Squeeze-and-excitation layer.
+            round_chs_fn: Channel rounding function.
+            drop_rate: Dropout rate for classifier.
+            drop_path_rate: Drop path rate for stochastic depth.
+            feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
+                wide tensor that enters that block's second depthwise convolution, 'downsample' for the one that enters
+                the strided depthwise convolution of the block after (of the last block, as 'expansion').
+            weight_init: Weight initialization, the 'authors' scheme or that of 'timm' for EfficientNet-style networks.
+
+        Raises:
+            ValueError: If an argument is impossible.
+        """
         super().__init__()
         dd = {'device': device, 'dtype': dtype}
         if not isinstance(in_chans, int) or in_chans < 1:
@@ -153,8 +177,8 @@ class _MobileNeXtTrunk(nn.Module):
             **dd,
         )
         self.blocks = nn.Sequential(*builder(stem_size, block_args))
-        self.feature_info = builder.features
-        self.num_features = builder.in_chs
+        self.feature_info: Any = builder.features
+        self.num_features: Any = builder.in_chs
 
         self.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
 
@@ -162,7 +186,7 @@ class _MobileNeXtTrunk(nn.Module):
         """ Draw all weights anew and reset all statistics, after `to_empty()` too."""
         for m in self.modules():
             if m is not self and hasattr(m, 'reset_parameters'):
-                m.reset_parameters()
+                m.reset_parameters()  # type: ignore[operator]
         efficientnet_init_weights(self, _INIT_FNS[self.weight_init])
 
     @torch.jit.ignore
@@ -171,7 +195,7 @@ class _MobileNeXtTrunk(nn.Module):
         self.grad_checkpointing = enable
 
 
-class MobileNeXt(_MobileNeXtTrunk):
+class MobileNeXt(MobileNeXtTrunk):
     """ MobileNeXt model architecture.
 
     Reference: https://arxiv.org/abs/2007.02269
@@ -181,48 +205,23 @@ class MobileNeXt(_MobileNeXtTrunk):
             self,
             block_args: BlockArgs,
             num_classes: int = 1000,
-            in_chans: int = 3,
-            stem_size: int = 32,
-            fix_stem: bool = False,
-            output_stride: int = 32,
-            pad_type: str = '',
-            act_layer: Optional[LayerType] = None,
-            norm_layer: Optional[LayerType] = None,
-            aa_layer: Optional[LayerType] = None,
-            se_layer: Optional[LayerType] = None,
-            round_chs_fn: Callable = round_channels,
-            drop_rate: float = 0.,
-            drop_path_rate: float = 0.,
             global_pool: str = 'avg',
-            weight_init: str = 'authors',
             device=None,
             dtype=None,
+            **trunk_args: Any,
     ):
         """
         Args:
             block_args: Arguments for building blocks.
             num_classes: Number of classifier classes, 0 for none.
-            in_chans: Number of input channels.
-            stem_size: Number of output channels in stem.
-            fix_stem: If True, don't scale stem channels.
-            output_stride: Output stride of network, 32 as designed; less turns strides into dilation.
-            pad_type: Padding type.
-            act_layer: Activation layer, ReLU6 if None.
-            norm_layer: Normalization layer, BatchNorm2d if None.
-            aa_layer: Anti-aliasing layer.
-            se_layer: Squeeze-and-excitation layer.
-            round_chs_fn: Channel rounding function.
-            drop_rate: Dropout rate for classifier.
-            drop_path_rate: Drop path rate for stochastic depth.
             global_pool: Global pooling type.
-            weight_init: Weight initialization, the 'authors' scheme or that of 'timm' for EfficientNet-style networks.
+            **trunk_args: Arguments of `MobileNeXtTrunk`.
 
         Raises:
             ValueError: If an argument is impossible.
         """
-        super().__init__(
-            block_args, in_chans, stem_size, fix_stem, output_stride, pad_type, act_layer, norm_layer, aa_layer,
-            se_layer, round_chs_fn, drop_rate, drop_path_rate, '', weight_init, device=device, dtype=dtype)
+        # features of the classifier are block outputs, so feature_location is no argument of it
+        super().__init__(block_args, feature_location='bottleneck', device=device, dtype=dtype, **trunk_args)
         self._check_num_classes(num_classes)
         self.num_classes = num_classes
         self.stage_ends = [f['stage'] for f in self.feature_info]
@@ -356,9 +355,8 @@ class MobileNeXt(_MobileNeXtTrunk):
         self.blocks = self.blocks[:max_index]  # truncate blocks w/ stem as idx 0
         if prune_end:
             # features now end at the last kept tap, the head is sized for the final features so it goes too
-            self.num_features = (
-                self.blocks[-1][-1].feature_info('bottleneck')['num_chs'] if max_index else self.conv_stem.out_channels
-            )
+            last: Any = self.blocks[-1] if max_index else None
+            self.num_features = last[-1].feature_info('bottleneck')['num_chs'] if last else self.conv_stem.out_channels
         if prune_head or prune_end:
             self.reset_classifier(0, '')
         return take_indices
@@ -386,7 +384,7 @@ class MobileNeXt(_MobileNeXtTrunk):
         return x
 
 
-class MobileNeXtFeatures(_MobileNeXtTrunk):
+class MobileNeXtFeatures(MobileNeXtTrunk):
     """ MobileNeXt feature extractor, the counterpart of timm's `EfficientNetFeatures`
 
     State dict keys are those of the classifier.
@@ -397,35 +395,19 @@ class MobileNeXtFeatures(_MobileNeXtTrunk):
             block_args: BlockArgs,
             out_indices: Optional[Tuple[int, ...]] = None,
             feature_location: str = 'bottleneck',
-            in_chans: int = 3,
-            stem_size: int = 32,
-            fix_stem: bool = False,
-            output_stride: int = 32,
-            pad_type: str = '',
-            act_layer: Optional[LayerType] = None,
-            norm_layer: Optional[LayerType] = None,
-            aa_layer: Optional[LayerType] = None,
-            se_layer: Optional[LayerType] = None,
-            round_chs_fn: Callable = round_channels,
-            drop_rate: float = 0.,
-            drop_path_rate: float = 0.,
-            weight_init: str = 'authors',
-            device=None,
-            dtype=None,
+            **trunk_args: Any,
     ):
         """
         Args:
             block_args: Arguments for building blocks.
             out_indices: Indices of the features to return, all if None.
-            feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
-                wide tensor that enters that block's second depthwise convolution, 'downsample' for the one that enters
-                the strided depthwise convolution of the block after (of the last block, as 'expansion').
+            feature_location: Where features are taken, 'bottleneck', 'expansion' or 'downsample'.
+            **trunk_args: Arguments of `MobileNeXtTrunk`.
 
-        The other arguments are those of `MobileNeXt`.
+        Raises:
+            ValueError: If an argument is impossible.
         """
-        super().__init__(
-            block_args, in_chans, stem_size, fix_stem, output_stride, pad_type, act_layer, norm_layer, aa_layer,
-            se_layer, round_chs_fn, drop_rate, drop_path_rate, feature_location, weight_init, device=device, dtype=dtype)
+        super().__init__(block_args, feature_location=feature_location, **trunk_args)
         if out_indices is None:
             out_indices = tuple(range(len(self.feature_info)))
         self.feature_info = FeatureInfo(self.feature_info, out_indices)
@@ -459,10 +441,10 @@ class MobileNeXtFeatures(_MobileNeXtTrunk):
             return list(out.values())
 
 
-def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) -> Union[MobileNeXt, MobileNeXtFeatures]:
+def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) -> Any:
     model_cls: Any = MobileNeXt
     features_mode = ''
-    kwargs_filter = None
+    kwargs_filter: Any = None
     if kwargs.pop('features_only', False):
         if 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
@@ -500,8 +482,8 @@ def _gen_mobilenext(
         noskip: bool = False,
         pretrained: bool = False,
         **kwargs: Any,
-) -> Union[MobileNeXt, MobileNeXtFeatures]:
-    """ Creates a MobileNeXt model.
+) -> Any:
+    """ Creates a MobileNeXt model, or its feature extractor.
 
     Ref impl: https://github.com/zhoudaquan/rethinking_bottleneck_design/blob/main/mobilenext/codebase/models/mnext.py
     Paper: https://arxiv.org/abs/2007.02269
@@ -560,7 +542,7 @@ def _gen_mobilenext(
     return _create_mobilenext(variant, pretrained, **model_kwargs)
 
 
-def create_mobilenext(arch_def: List[List[str]], **kwargs: Any) -> Union[MobileNeXt, MobileNeXtFeatures]:
+def create_mobilenext(arch_def: List[List[str]], **kwargs: Any) -> nn.Module:
     """ Create a network from an architecture definition of one's own, of `sg` and timm's block strings.
 
     Same as `timm.create_model('mobilenext_100', arch_def=arch_def, **kwargs)`.

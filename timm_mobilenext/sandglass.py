@@ -65,7 +65,7 @@ def _depthwise_groups(group_size: int, chs: int) -> int:
     return chs // group_size
 
 
-def fold_bn(conv: nn.Module, norm: nn.Module) -> nn.Module:
+def fold_bn(conv: nn.Module, norm: Any) -> nn.Module:
     """ Fold a batch norm's running statistics and affine parameters into the convolution before it, in place.
 
     Args:
@@ -75,15 +75,10 @@ def fold_bn(conv: nn.Module, norm: nn.Module) -> nn.Module:
     Returns:
         What is left to run after the convolution: the norm's activation, or the norm itself if it can't be folded.
     """
-    foldable = (
-        isinstance(conv, nn.Conv2d)
-        and isinstance(norm, (nn.modules.batchnorm._BatchNorm, FrozenBatchNormAct2d))
-        and norm.running_mean is not None
-        and norm.running_var is not None
-    )
-    if not foldable:
+    is_bn = isinstance(norm, (nn.modules.batchnorm._BatchNorm, FrozenBatchNormAct2d))
+    if not isinstance(conv, nn.Conv2d) or not is_bn or norm.running_mean is None:
         return norm
-    conv.weight, conv.bias = fuse_conv_bn_weights(
+    conv.weight, conv.bias = fuse_conv_bn_weights(  # type: ignore[assignment]
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     act = getattr(norm, 'act', nn.Identity()).train(norm.training)
     act._forward_hooks.update(norm._forward_hooks)  # feature taps move along
@@ -181,7 +176,7 @@ class SandglassBlock(nn.Module):
         has_dw1 = both_dw and dw_position != 'after' or any_dw and not has_dw2
         dw1_chs, dw2_chs = (mid_chs, mid_chs) if self.dw_in_bottleneck else (in_chs, out_chs)
 
-        def _depthwise(chs: int, enable: bool, strided: bool, apply_act: bool) -> Tuple[nn.Module, ...]:
+        def _depthwise(chs: int, enable: bool, strided: bool, apply_act: bool) -> Tuple[Any, Any, Any]:
             if not enable:
                 return nn.Identity(), nn.Identity(), nn.Identity()
             use_aa = aa_layer is not None and strided and stride > 1
@@ -196,7 +191,8 @@ class SandglassBlock(nn.Module):
                 **dd,
             )
             norm = norm_act_layer(chs, inplace=True, apply_act=apply_act, **dd)
-            return conv, norm, create_aa(aa_layer, channels=chs, stride=stride, enable=use_aa, **dd)
+            aa = create_aa(aa_layer or '', channels=chs, stride=stride, enable=use_aa, **dd)
+            return conv, norm, aa
 
         # Depthwise convolution before the reduction
         self.conv_dw1, self.bn1, self.aa1 = _depthwise(

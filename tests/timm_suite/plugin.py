@@ -1,7 +1,7 @@
 """pytest plugin that turns timm's tests/test_models.py upon our models, and upon no others.
 
-timm's tests choose their models at import by `timm.list_models`, by name or by the module that a family lives in. Here the
-first chooses among our models alone, the second takes all of them. What is not parametrised over models is left out.
+timm's tests choose their models at import by `timm.list_models`, by name or by the module that a family lives in. Here
+the first chooses among our models alone, the second takes them all. What is not parametrised over models is left out.
 """
 import timm
 

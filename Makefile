@@ -21,29 +21,28 @@ lint: setup
 	$(BIN)/mypy
 
 setup: $(VENV)/.test $(OLDEST)/.done
+	@timm=$$($(BIN)/python -c "from importlib.metadata import version; print(version('timm'))") && \
+		$(MAKE) --no-print-directory $(CACHE)/timm-$$timm/tests
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: setup.cfg pyproject.toml build_hook.py | $(VENV)/bin/python
+	@echo "Installing timm-mobilenext, torch and timm into $(VENV), which takes a few minutes"
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
-# timm's wheel lacks its tests, its sdist has them
-define fetch_timm_tests
-	rm -rf $(CACHE)/timm-$(1) && mkdir -p $(CACHE)/timm-$(1)
-	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(CACHE) "timm==$(1)"
-	tar -xzf $(CACHE)/timm-$(1).tar.gz -C $(CACHE) timm-$(1)/tests
-endef
-
 $(VENV)/.test: setup.cfg pyproject.toml build_hook.py | $(VENV)/bin/python
+	@echo "Installing timm-mobilenext, torch, timm and what the tests need into $(VENV), which takes a few minutes"
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	version=$$($(BIN)/python -c "from importlib.metadata import version; print(version('timm'))") && \
-		$(MAKE) --no-print-directory $(CACHE)/timm-$$version/tests
 	@touch $@ $(VENV)/.demo
 
+# timm's wheel lacks its tests, its sdist has them
 $(CACHE)/timm-%/tests:
-	$(call fetch_timm_tests,$*)
+	rm -rf $(CACHE)/new && mkdir -p $(CACHE)/new
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --dest $(CACHE)/new "timm==$*"
+	tar -xzf $(CACHE)/new/timm-$*.tar.gz -C $(CACHE)/new timm-$*/tests
+	rm -rf $(CACHE)/timm-$* && mv $(CACHE)/new/timm-$* $(CACHE)/timm-$* && rm -rf $(CACHE)/new
 
 # the oldest timm beside the installed one: PYTHONPATH puts it first, torch and all else is shared
 $(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests

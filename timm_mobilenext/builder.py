@@ -16,11 +16,12 @@ list of block strings, and `sg` strings mix freely with timm's own types (ir, ds
 
 All that is private in timm and needed here or in mobilenext.py is imported by this file, and by no other.
 """
+import math
 import re
 import warnings
 from functools import partial
 from inspect import signature
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 
@@ -28,7 +29,7 @@ from .sandglass import DW_POSITIONS, SandglassBlock
 from .version import TIMM_NEWEST, TIMM_OLDEST
 
 try:
-    from timm.layers import get_act_layer, get_norm_act_layer
+    from timm.layers import create_aa, get_act_layer, get_norm_act_layer, get_norm_layer
     from timm.models import is_model, model_entrypoint
     from timm.models import register_model as _register_model
     from timm.models._builder import pretrained_cfg_for_features
@@ -53,7 +54,7 @@ except ImportError as e:
 
 __all__ = [
     'BlockStringError', 'decode_arch_def', 'SandglassNetBuilder', 'FEATURE_LOCATIONS', 'register_model',
-    'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices',
+    'resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices',
     'pretrained_cfg_for_features', 'resolve_bn_args', 'round_channels', 'SqueezeExcite',
 ]
 
@@ -104,34 +105,34 @@ def _split_block_str(block_str: str) -> Tuple[str, Dict[str, str]]:
     """ Check a block string against the grammar and split it, into its type and a dict of token keys and values."""
     if not isinstance(block_str, str):
         raise BlockStringError(f'Block {block_str!r} is no string: expected one such as "sg_r3_k3_s2_e6_c192".')
-    block_type, *tokens = block_str.split('_')
+    # errors stay on one line whatever the string holds
+    shown = block_str if block_str.isprintable() else repr(block_str)[1:-1]
+    block_type, *tokens = shown.split('_')
     if block_type not in _TOKENS:
         raise BlockStringError(
-            f'Block string "{block_str}": unknown block type "{block_type}", allowed are {", ".join(_TOKENS)}.')
+            f'Block string "{shown}": unknown block type "{block_type}", allowed are {", ".join(_TOKENS)}.')
     allowed, required = _TOKENS[block_type]
     options: Dict[str, str] = {}
     for token in tokens:
-        if token in _FLAGS:
-            key, value = token, ''
-        else:
-            # longest key first: se, dw and gs before s, d and what else begins like them
-            keys = (key for key in sorted(_VALUES, key=len, reverse=True) if token.startswith(key))
-            key = next(keys, token)
-            value = token[len(key):]
+        # the letters are the key, but for the two keys with letters for a value
+        letters = re.match('[a-z]*', token)[0]  # type: ignore[index]
+        keys = (key for key in (letters, letters[:2], letters[:1]) if key in _VALUES or key in _FLAGS)
+        key = next(keys, token)
+        value = token[len(key):]
         if key not in allowed:
             raise BlockStringError(
-                f'Block string "{block_str}": unknown token "{token}", a block of type {block_type} takes'
+                f'Block string "{shown}": unknown token "{token}", a block of type {block_type} takes'
                 f' {", ".join(allowed)}.')
-        if key in options:
-            raise BlockStringError(f'Block string "{block_str}": token "{token}" repeats "{key}", allowed once.')
         pattern, expected = _TYPE_VALUES.get(block_type, {}).get(key) or _VALUES.get(key, ('', 'nothing'))
         if not re.fullmatch(pattern, value, flags=re.ASCII):
-            raise BlockStringError(f'Block string "{block_str}": token "{token}" needs {expected} after "{key}".')
+            raise BlockStringError(f'Block string "{shown}": token "{token}" needs {expected} after "{key}".')
+        if key in options:
+            raise BlockStringError(f'Block string "{shown}": token "{token}" repeats "{key}", allowed once.')
         options[key] = value
     missing = [key for key in required if key not in options]
     if missing:
         raise BlockStringError(
-            f'Block string "{block_str}": token "{missing[0]}" is missing, a block of type {block_type} needs'
+            f'Block string "{shown}": token "{missing[0]}" is missing, a block of type {block_type} needs'
             f' {", ".join(required)}.')
     return block_type, options
 
@@ -177,7 +178,7 @@ def _decode_sandglass_str(block_str: str, options: Dict[str, str]) -> Tuple[Dict
 
 def decode_arch_def(
         arch_def: List[List[str]],
-        depth_multiplier: float = 1.0,
+        depth_multiplier: Union[float, Sequence[float]] = 1.0,
         depth_trunc: str = 'ceil',
         fix_first_last: bool = False,
         group_size: Optional[int] = None,
@@ -187,7 +188,7 @@ def decode_arch_def(
 
     Args:
         arch_def: List of stages, each a list of block strings.
-        depth_multiplier: Network depth multiplier, scales the repeats as timm does.
+        depth_multiplier: Network depth multiplier, or one for each stage, scales the repeats as timm does.
         depth_trunc: Truncation mode of the depth multiplier, 'ceil' or 'round'.
         fix_first_last: Leave the depth of the first and last stage.
         group_size: Group size of all blocks whose string does not set it.
@@ -198,17 +199,23 @@ def decode_arch_def(
 
     Raises:
         BlockStringError: If a string is not of the grammar.
-        ValueError: If the definition is no list of lists, or the depth multiplier is not positive.
+        ValueError: If the definition is no list of lists, or another argument is impossible.
     """
     stages_ok = isinstance(arch_def, (list, tuple)) and len(arch_def) > 0
     if not stages_ok or not all(isinstance(stage, (list, tuple)) and len(stage) > 0 for stage in arch_def):
         raise ValueError(
             f'arch_def {arch_def!r} is no list of lists: expected stages of block strings, such as'
             ' [["sg_r1_k3_s2_e2_c96"], ["sg_r3_k3_s2_e6_c192"]].')
-    if not depth_multiplier > 0:
-        raise ValueError(f'depth_multiplier {depth_multiplier!r} is not above 0: give 1.0 for the depth as written.')
+    per_stage = isinstance(depth_multiplier, (list, tuple))
+    depths: Any = depth_multiplier if per_stage else (depth_multiplier,) * len(arch_def)
+    if len(depths) != len(arch_def) or not all(0 < depth < math.inf for depth in depths):
+        raise ValueError(
+            f'depth_multiplier {depth_multiplier!r} is no finite number above 0, nor one for each of the'
+            f' {len(arch_def)} stages: give 1.0 for the depth as written.')
+    if group_size is not None and (not isinstance(group_size, int) or group_size < 0):
+        raise ValueError(f'group_size {group_size!r} is no whole number from 0: give 1 for depthwise convolutions.')
     arch_args = []
-    for stage_idx, stage in enumerate(arch_def):
+    for stage_idx, (stage, depth) in enumerate(zip(arch_def, depths, strict=True)):
         stage_args, repeats = [], []
         for block_str in stage:
             block_type, options = _split_block_str(block_str)
@@ -223,7 +230,7 @@ def decode_arch_def(
             stage_args.append(block_args)
             repeats.append(num_repeat)
         fixed = fix_first_last and stage_idx in (0, len(arch_def) - 1)
-        stage_args = _scale_stage_depth(stage_args, repeats, 1.0 if fixed else depth_multiplier, depth_trunc)
+        stage_args = _scale_stage_depth(stage_args, repeats, 1.0 if fixed else depth, depth_trunc)
         for block_idx, block_args in enumerate(stage_args):
             if block_args['block_type'] == 'sg':
                 # the design, kept apart from the stride, which timm's builder turns into dilation at will
@@ -231,6 +238,18 @@ def decode_arch_def(
                 block_args['keep_dw'] = block_idx == 0 and block_args['keep_dw']
         arch_args.append(stage_args)
     return arch_args
+
+
+# what timm's blocks and ours raise where channels, group sizes and kernels do not go together
+_BUILD_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _output_feature_info(num_chs: Any, location: str) -> Dict[str, Any]:
+    return dict(module='', num_chs=num_chs)
 
 
 class SandglassNetBuilder(EfficientNetBuilder):
@@ -249,19 +268,26 @@ class SandglassNetBuilder(EfficientNetBuilder):
 
     def _make_block(self, ba: Dict[str, Any], block_idx: int, block_count: int) -> nn.Module:
         block_str = ba.pop('block_str', None)
+        block_type, in_chs = ba['block_type'], self.in_chs
         try:
-            if ba['block_type'] == 'sg':
-                return self._make_sandglass(ba, block_idx, block_count)
-            return super()._make_block(ba, block_idx, block_count)
-        except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
-            # what the block itself can't do with its channels, a group size that does not divide them or the like
+            make = self._make_sandglass if block_type == 'sg' else super()._make_block
+            block = make(ba, block_idx, block_count)
+            if any(not p.numel() for p in block.parameters()):
+                raise ValueError('it leaves a layer without channels')
+        except _BUILD_ERRORS as e:
             if block_str is None:
                 raise
             raise BlockStringError(
-                f'Block string "{block_str}" can\'t be built on {self.in_chs} channels: {e or type(e).__name__}') from e
+                f'Block string "{block_str}" can\'t be built on {in_chs} channels: {_first_line(e)}') from e
+        if block_type in ('mha', 'mqa'):
+            # timm's own looks for a layer that the block does not have
+            block.feature_info = partial(_output_feature_info, self.in_chs)
+        return block
 
     def _make_sandglass(self, ba: Dict[str, Any], block_idx: int, block_count: int) -> nn.Module:
         del ba['block_type']
+        if 's2d' in ba:
+            raise ValueError('a sandglass block has no form for the space-to-depth region of a block with "d"')
         out_chs = self.round_chs_fn(ba['out_chs'])
         if ba.pop('keep_chs', False):
             out_chs = max(out_chs, ba['out_chs'])
@@ -286,18 +312,29 @@ class SandglassNetBuilder(EfficientNetBuilder):
         return block
 
     def __call__(self, in_chs: int, model_block_args: List[List[Dict[str, Any]]]) -> List[nn.Sequential]:
-        stages = super().__call__(in_chs, model_block_args)
-        if self.tap_downsample:
-            for feature in self.features[:-1]:
-                # a feature ends where the next stage changes the stride
-                stage_idx = feature['stage']
-                block = stages[stage_idx][0]
+        block_strs = [f'"{ba.get("block_str")}"' for stage_args in model_block_args for ba in stage_args]
+        try:
+            stages = super().__call__(in_chs, model_block_args)
+        except BlockStringError:
+            raise
+        except _BUILD_ERRORS as e:
+            raise BlockStringError(
+                f'Block strings {", ".join(block_strs)} can\'t be built one after the other: {_first_line(e)}') from e
+        for feature in self.features:
+            # a feature stands for the stage that ends there, its resolution changes with the next
+            next_idx = feature['stage']
+            if self.tap_downsample and next_idx < len(stages):
+                block = stages[next_idx][0]
                 if not isinstance(block, SandglassBlock):
                     raise ValueError(
                         f"feature_location 'downsample' needs sandglass blocks where the stride changes, but"
-                        f" blocks.{stage_idx}.0 is of type {type(block).__name__}.")
+                        f" blocks.{next_idx}.0 is of type {type(block).__name__}.")
                 info = block.feature_info('downsample')
-                feature.update(info, module=f'blocks.{stage_idx}.0.{info["module"]}')
+                feature.update(info, module=f'blocks.{next_idx}.0.{info["module"]}')
+            elif next_idx and getattr(stages[next_idx - 1][-1], 'is_strided_last', False):
+                # what enters this block's second depthwise convolution is not of the resolution yet, its output is
+                feature.update(stages[next_idx - 1][-1].feature_info('bottleneck'), module=f'blocks.{next_idx - 1}')
+                feature.pop('hook_type', None)
         return stages
 
 
@@ -315,18 +352,35 @@ def resolve_act_layer(act_layer: Any) -> Any:
             ' a module class.') from None
 
 
-def resolve_norm_layer(norm_layer: Any, act_layer: Any) -> Callable[..., nn.Module]:
-    """ Norm + activation layer by the norm's name or class.
+def resolve_norm_layer(norm_layer: Any, bn_args: Dict[str, Any]) -> Any:
+    """ Norm layer by name or class, with its arguments bound, if timm has a norm + activation layer for it.
 
     Raises:
-        ValueError: If timm has no norm + activation layer for it.
+        ValueError: If it has none.
     """
     try:
-        return get_norm_act_layer(norm_layer, act_layer)
+        if bn_args:
+            norm_layer = partial(get_norm_layer(norm_layer), **bn_args)
+        get_norm_act_layer(norm_layer, nn.ReLU6)
     except (AssertionError, AttributeError, KeyError):
         raise ValueError(
             f'Unknown norm layer {norm_layer!r}: expected a name that timm knows, such as batchnorm2d, groupnorm or'
             ' layernorm2d, or a module class that timm has a norm + activation layer for.') from None
+    return norm_layer
+
+
+def resolve_aa_layer(aa_layer: Any) -> Any:
+    """ Anti-aliasing layer by name or class.
+
+    Raises:
+        ValueError: If timm has no anti-aliasing layer of the name.
+    """
+    try:
+        create_aa(aa_layer, channels=8, stride=2)
+    except AssertionError:
+        raise ValueError(
+            f'Unknown anti-aliasing layer {aa_layer!r}: expected avg, blur or blurpc, or a module class.') from None
+    return aa_layer
 
 
 def register_model(fn: Callable) -> Callable:

@@ -5,7 +5,7 @@ from typing import Any, Dict, List
 import torch
 import torch.nn as nn
 
-__all__ = ['convert_state_dict', 'checkpoint_filter_fn', 'load_state_dict_pre_hook']
+__all__ = ['convert_state_dict', 'checkpoint_filter_fn', 'check_state_dict', 'convert_pre_hook']
 
 # a block's layers with parameters in the order of the authors' `conv` sequence, for their three kinds of blocks
 _BLOCK_LAYERS = {
@@ -63,47 +63,32 @@ def _named(keys: List[str]) -> str:
     return ', '.join(keys[:_NAMED_AT_MOST]) + (f' and {more} more' if more > 0 else '')
 
 
-def load_state_dict_pre_hook(
-        model: nn.Module,
-        state_dict: Dict[str, torch.Tensor],
-        prefix: str,
-        local_metadata: Dict[str, Any],
-        strict: bool,
-        missing_keys: List[str],
-        unexpected_keys: List[str],
-        error_msgs: List[str],
-) -> None:
-    """ Let `load_state_dict` take the authors' keys too, and say in one line what does not fit.
+def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, strict: bool = True) -> None:
+    """ Say in one line what of a state dict, in our keys, does not fit a model.
 
     Raises:
         RuntimeError: If a shape differs or, when strict, a key is missing or too many.
     """
-    given = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
-    converted = convert_state_dict(given, model)
-    if converted is not given:
-        for key in given:
-            del state_dict[prefix + key]
-        state_dict.update({prefix + key: value for key, value in converted.items()})
-
     expected = model.state_dict()
     shapes = [
         f'{key} {tuple(value.shape)} instead of {tuple(expected[key].shape)}'
-        for key, value in converted.items()
+        for key, value in state_dict.items()
         if key in expected and value.shape != expected[key].shape
     ]
-    missing = [key for key in expected if key not in converted and not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in converted if key not in expected]
+    missing = [key for key in expected if key not in state_dict and not key.endswith('num_batches_tracked')]
+    unexpected = [key for key in state_dict if key not in expected]
     if not strict:
         missing, unexpected = [], []
-    if not (shapes or missing or unexpected):
+    misfits = [*shapes, *missing, *unexpected]
+    if not misfits:
         return
 
     name = type(model).__name__
-    if not (missing or unexpected) and all(shape.startswith('classifier.') for shape in shapes):
-        num_classes = len(converted['classifier.bias'])
+    if all(misfit.startswith('classifier.') for misfit in misfits):
+        given, wanted = (len(keys.get('classifier.bias', ())) for keys in (state_dict, expected))
         raise RuntimeError(
-            f'The checkpoint has {num_classes} classes, this {name} {len(expected["classifier.bias"])}:'
-            f' create the model with num_classes={num_classes}.')
+            f'The checkpoint has a classifier of {given} classes, this {name} one of {wanted}: create the model with'
+            f' num_classes={given}.')
     found = [
         f'{what}: {_named(keys)}'
         for what, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes))
@@ -113,3 +98,13 @@ def load_state_dict_pre_hook(
         f'The checkpoint is of another network than this {name} ({len(missing)} of {len(expected)} tensors missing,'
         f' {len(unexpected)} unexpected, {len(shapes)} of another shape): create the model that it was saved from.'
         f' {"; ".join(found)}.')
+
+
+def convert_pre_hook(model: nn.Module, state_dict: Dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
+    """ Pre-hook of `load_state_dict`, by which it takes the authors' keys, in a network inside another one too."""
+    given = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    converted = convert_state_dict(given, model)
+    if converted is not given:
+        for key in given:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in converted.items()})

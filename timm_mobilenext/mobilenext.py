@@ -10,14 +10,14 @@ https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.layers import create_classifier, create_conv2d, get_norm_layer, LayerType
+from timm.layers import create_classifier, create_conv2d, get_norm_act_layer, LayerType
 from timm.models import (
     build_model_with_cfg,
     checkpoint,
@@ -34,6 +34,7 @@ from .builder import (
     feature_take_indices,
     pretrained_cfg_for_features,
     register_model,
+    resolve_aa_layer,
     resolve_act_layer,
     resolve_bn_args,
     resolve_norm_layer,
@@ -41,8 +42,8 @@ from .builder import (
     SandglassNetBuilder,
     SqueezeExcite,
 )
-from .checkpoints import checkpoint_filter_fn, load_state_dict_pre_hook
-from .sandglass import check_identity_multiplier, fold_bn
+from .checkpoints import check_state_dict, checkpoint_filter_fn, convert_pre_hook, convert_state_dict
+from .sandglass import check_identity_multiplier, DW_POSITIONS, fold_bn
 
 __all__ = ['MobileNeXt', 'MobileNeXtFeatures', 'create_mobilenext']
 
@@ -70,28 +71,6 @@ def _init_weight_authors(m: nn.Module, n: str = '') -> None:
 
 # None is timm's own scheme
 _INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, timm=None)
-
-
-class _StemFold:
-    """ Folds the stem's norm into its convolution when timm's `reparameterize_model` comes by
-
-    `reparameterize_model` visits children and never the network itself, so no module that it meets has both. The two
-    halves therefore report here, and only when both were met, hence both still are in the network, is one folded into
-    the other: a stem convolution of the user's own, or a SyncBN put in place of the norm, stays as it is.
-    """
-
-    def __init__(self, conv: nn.Module, norm: nn.Module):
-        self.conv = conv
-        self.norm = norm
-        self.conv_met = False
-        conv.reparameterize = self.meet_conv  # type: ignore[assignment]
-        norm.fuse = self.meet_norm  # type: ignore[assignment]
-
-    def meet_conv(self) -> None:
-        self.conv_met = True
-
-    def meet_norm(self) -> nn.Module:
-        return fold_bn(self.conv, self.norm) if self.conv_met else self.norm
 
 
 class MobileNeXtTrunk(nn.Module):
@@ -150,7 +129,7 @@ class MobileNeXtTrunk(nn.Module):
             raise ValueError(f'weight_init {weight_init!r} is none of {", ".join(_INIT_FNS)}.')
         act_layer = resolve_act_layer(act_layer or nn.ReLU6)
         norm_layer = norm_layer or nn.BatchNorm2d
-        norm_act_layer = resolve_norm_layer(norm_layer, act_layer)
+        norm_act_layer = get_norm_act_layer(norm_layer, act_layer)
         self.in_chans = in_chans
         self.drop_rate = drop_rate
         self.weight_init = weight_init
@@ -161,7 +140,6 @@ class MobileNeXtTrunk(nn.Module):
             stem_size = round_chs_fn(stem_size)
         self.conv_stem = create_conv2d(in_chans, stem_size, 3, stride=2, padding=pad_type, **dd)
         self.bn1 = norm_act_layer(stem_size, inplace=True, **dd)
-        _StemFold(self.conv_stem, self.bn1)
 
         # Stages of blocks
         builder = SandglassNetBuilder(
@@ -170,7 +148,7 @@ class MobileNeXtTrunk(nn.Module):
             round_chs_fn=round_chs_fn,
             act_layer=act_layer,
             norm_layer=norm_layer,
-            aa_layer=aa_layer,
+            aa_layer=resolve_aa_layer(aa_layer),
             se_layer=se_layer or SqueezeExcite,
             drop_path_rate=drop_path_rate,
             feature_location=feature_location,
@@ -180,7 +158,22 @@ class MobileNeXtTrunk(nn.Module):
         self.feature_info: Any = builder.features
         self.num_features: Any = builder.in_chs
 
-        self.register_load_state_dict_pre_hook(load_state_dict_pre_hook)
+        # timm's reparameterize_model visits children and never the network itself: this child calls on it for the stem
+        self.stem_fold = nn.Identity()
+        self.stem_fold.reparameterize = self._fold_stem  # type: ignore[assignment]
+        self.register_load_state_dict_pre_hook(convert_pre_hook)
+
+    def _fold_stem(self) -> None:
+        self.bn1 = fold_bn(self.conv_stem, self.bn1)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """ Load a state dict of ours or of the authors' network, and say in one line what does not fit.
+
+        Raises:
+            RuntimeError: If a shape differs or, when strict, a key is missing or too many.
+        """
+        check_state_dict(convert_state_dict(dict(state_dict), self), self, strict)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def init_weights(self) -> None:
         """ Draw all weights anew and reset all statistics, after `to_empty()` too."""
@@ -473,7 +466,7 @@ def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) ->
 def _gen_mobilenext(
         variant: str,
         channel_multiplier: float = 1.0,
-        depth_multiplier: float = 1.0,
+        depth_multiplier: Union[float, Sequence[float]] = 1.0,
         arch_def: Optional[List[List[str]]] = None,
         group_size: Optional[int] = None,
         identity_multiplier: float = 1.0,
@@ -490,7 +483,7 @@ def _gen_mobilenext(
 
     Args:
         channel_multiplier: Multiplier to number of channels per layer.
-        depth_multiplier: Multiplier to number of repeats per stage.
+        depth_multiplier: Multiplier to number of repeats per stage, or one for each stage.
         arch_def: Architecture definition in place of the paper's.
         group_size: Group size of depthwise convolutions.
         identity_multiplier: Part of the channels that gets the shortcut.
@@ -517,14 +510,12 @@ def _gen_mobilenext(
             # stage 7, 7x7 in
             ['sg_r1_k3_s1_e6_c1280_keepdw_keepc'],
         ]
-    if not channel_multiplier > 0:
+    if not 0 < channel_multiplier < math.inf:
         raise ValueError(
-            f'channel_multiplier {channel_multiplier!r} leaves no channels: give a number above 0, 1.0 for the width as'
-            ' written.')
-    norm_layer = kwargs.pop('norm_layer', None) or nn.BatchNorm2d
-    bn_args = resolve_bn_args(kwargs)
-    if bn_args:
-        norm_layer = partial(get_norm_layer(norm_layer), **bn_args)
+            f'channel_multiplier {channel_multiplier!r} leaves no channels: give a finite number above 0, 1.0 for the'
+            ' width as written.')
+    if dw_position not in DW_POSITIONS:
+        raise ValueError(f'dw_position {dw_position!r} is none of {", ".join(DW_POSITIONS)}.')
     model_kwargs = dict(
         block_args=decode_arch_def(
             arch_def,
@@ -536,7 +527,7 @@ def _gen_mobilenext(
             noskip=noskip,
         ),
         round_chs_fn=partial(round_channels, multiplier=channel_multiplier),
-        norm_layer=norm_layer,
+        norm_layer=resolve_norm_layer(kwargs.pop('norm_layer', None) or nn.BatchNorm2d, resolve_bn_args(kwargs)),
         **kwargs,
     )
     return _create_mobilenext(variant, pretrained, **model_kwargs)

@@ -174,6 +174,8 @@ class SandglassBlock(nn.Module):
         self.dw_in_bottleneck = dw_position == 'bottleneck'
         has_dw2 = any_dw and dw_position != 'before'
         has_dw1 = both_dw and dw_position != 'after' or any_dw and not has_dw2
+        # the expansion is of the input's resolution then, not of the output's
+        self.is_strided_last = has_dw2 and stride > 1 and not self.dw_in_bottleneck
         dw1_chs, dw2_chs = (mid_chs, mid_chs) if self.dw_in_bottleneck else (in_chs, out_chs)
 
         def _depthwise(chs: int, enable: bool, strided: bool, apply_act: bool) -> Tuple[Any, Any, Any]:
@@ -220,8 +222,11 @@ class SandglassBlock(nn.Module):
                 return dict(module='bn3', hook_type='forward', num_chs=self.conv_pw2.out_channels)
             return dict(module='conv_dw2', hook_type='forward_pre', num_chs=self.conv_pw2.out_channels)
         elif location == 'downsample':  # tensor that enters the strided depthwise convolution
-            conv = 'conv_dw1' if isinstance(self.conv_dw2, nn.Identity) else 'conv_dw2'
-            return dict(module=conv, hook_type='forward_pre', num_chs=getattr(self, conv).in_channels)
+            name = 'conv_dw1' if isinstance(self.conv_dw2, nn.Identity) else 'conv_dw2'
+            conv = getattr(self, name)
+            if isinstance(conv, nn.Identity):
+                return self.feature_info('expansion')
+            return dict(module=name, hook_type='forward_pre', num_chs=conv.in_channels)
         else:  # location == 'bottleneck', block output
             return dict(module='', num_chs=self.conv_pw2.out_channels)
 

@@ -1,0 +1,104 @@
+""" The command line, one typer app
+
+A tool is imported when its command runs, so that `--help` and `--version` need nothing slow from here.
+"""
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Iterator, Optional
+
+import typer
+
+from .version import __version__
+
+__all__ = ['app', 'main']
+
+app = typer.Typer(
+    name='timm-mobilenext',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=dict(help_option_names=['-h', '--help']),
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f'timm-mobilenext {__version__}')
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+        version: Annotated[
+            bool, typer.Option('--version', callback=_print_version, is_eager=True, help='Show the version and exit.'),
+        ] = False,
+) -> None:
+    """MobileNeXt (sandglass block, ECCV 2020) for timm."""
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """ Tell what a tool found wrong in a line or two, without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo('Interrupted.', err=True)
+        raise typer.Exit(130) from None
+    except (ValueError, OSError, RuntimeError) as e:
+        lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
+        typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
+        raise typer.Exit(1) from None
+
+
+def _check_model(model: str) -> None:
+    """ Raise a ValueError that names near misses if timm has no such model."""
+    import timm
+
+    if not timm.is_model(model):
+        from difflib import get_close_matches
+
+        near = get_close_matches(model, timm.list_models(), n=3)
+        hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
+        raise ValueError(f'timm has no model {model!r}: {hint}')
+
+
+@app.command()
+def demo(
+        data_dir: Annotated[
+            Optional[Path],
+            typer.Option(help='Image folder with train/ and validation/ (or val/); handwritten digits if not given.'),
+        ] = None,
+        model: Annotated[str, typer.Option(help='Any model of timm.')] = 'mobilenext_035',
+        img_size: Annotated[int, typer.Option(min=8, help='Image size.')] = 64,
+        epochs: Annotated[int, typer.Option(min=1, help='Epochs to train.')] = 20,
+        batch_size: Annotated[int, typer.Option(min=2, help='Batch size.')] = 64,
+        output: Annotated[Path, typer.Option(help='Folder to write to.')] = Path('demo'),
+        seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help='Random seed.')] = 0,
+) -> None:
+    """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
+    with _plain_errors():
+        _check_model(model)
+        try:
+            from .demo import run_demo
+        except ModuleNotFoundError as e:
+            if e.name != 'matplotlib':
+                raise
+            raise RuntimeError("The demo needs matplotlib: pip install 'timm-mobilenext[demo]'") from None
+        run_demo(
+            data_dir=data_dir,
+            model_name=model,
+            img_size=img_size,
+            epochs=epochs,
+            batch_size=batch_size,
+            output=output,
+            seed=seed,
+        )
+
+
+def main() -> None:
+    """ Console entry point."""
+    app()
+
+
+if __name__ == '__main__':
+    main()

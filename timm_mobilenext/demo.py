@@ -1,0 +1,404 @@
+""" The main job in a few minutes: train with timm's parts, save for the Hub, load with timm alone, look at it
+
+Reads from top to bottom, `run_demo` is the whole of it. Nothing here knows MobileNeXt, any model of timm will do.
+"""
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import Progress, track
+
+import timm
+from timm.data import create_dataset, create_loader, resolve_data_config
+from timm.models import save_for_hf
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import accuracy, ModelEmaV3, random_seed
+
+__all__ = ['run_demo']
+
+History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
+
+DIGITS, MODEL, PICTURE, MARKER = 'digits', 'model', 'demo.png', '.timm-mobilenext-demo'
+MODEL_FILES = {'config.json', 'model.safetensors', 'pytorch_model.bin', 'README.md'}
+# no worker processes: Ctrl-C meets one process, and small images are no work for more
+LOADER_ARGS: Dict[str, Any] = dict(use_prefetcher=False, num_workers=0, persistent_workers=False)
+
+# for a new Python process, which knows what timm and the folder tell it and nothing else
+RELOAD = """
+import sys, timm, torch
+from timm.data import create_dataset, create_loader, resolve_data_config
+
+folder, data_dir, batch_size, logits_file = sys.argv[1:]
+model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
+dataset = create_dataset('', data_dir, split='validation')
+loader_args = dict(use_prefetcher=False, num_workers=0, persistent_workers=False)
+loader = create_loader(dataset, batch_size=int(batch_size), **resolve_data_config(model=model), **loader_args)
+with torch.inference_mode():
+    torch.save(torch.cat([model(images) for images, _ in loader]), logits_file)
+"""
+
+CARD = """---
+license: {license}
+library_name: timm
+pipeline_tag: image-classification
+tags:
+- image-classification
+- timm
+---
+# {model_name} on {data}
+
+Trained from scratch by `timm-mobilenext demo` with timm {timm_version}, at {img_size} x {img_size} pixels.
+These are the averaged (EMA) weights: top-1 {top1:.2f} % on the validation images. Classes: {classes}.
+
+```python
+import timm
+
+model = timm.create_model('local-dir:path/of/this/folder', pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
+model.pretrained_cfg['label_names']  # the classes, in the order of the logits
+```
+
+MobileNeXt models need `pip install timm-mobilenext` beside timm, and no import.
+"""
+
+
+def run_demo(
+        data_dir: Optional[Path],
+        model_name: str,
+        img_size: int,
+        epochs: int,
+        batch_size: int,
+        output: Path,
+        seed: int,
+) -> None:
+    """ Train a model on an image folder, scikit-learn's handwritten digits if None, and write all to the output folder.
+
+    Raises:
+        ValueError: If the data, the output folder, or the model at this image size can't be used.
+        RuntimeError: If training diverges, or if the saved model isn't what timm loads.
+    """
+    started = time.perf_counter()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    random_seed(seed)
+
+    # Data
+    digits = data_dir is None
+    if data_dir is not None:
+        check_image_folder(data_dir, console)
+    claim_output(output)
+    if data_dir is None:
+        data_dir = output / DIGITS
+        write_digits(data_dir)
+    train_dataset = create_dataset('', str(data_dir), split='train', is_training=True)
+    validation_dataset = create_dataset('', str(data_dir), split='validation')
+    class_names = list(train_dataset.reader.class_to_idx)
+    console.print(
+        f'data   {data_dir}: {len(class_names)} classes,'
+        f' {len(train_dataset)} images to train, {len(validation_dataset)} to validate')
+
+    # Model
+    model = build_model(model_name, len(class_names), img_size)
+    param_count = sum(p.numel() for p in model.parameters())
+    console.print(f'model  {model_name}: {param_count / 1e6:.2f} M parameters at {img_size} px')
+
+    # Loaders, with timm's augmentation
+    data_config = resolve_data_config(model=model)
+    train_loader = create_loader(
+        train_dataset,
+        batch_size=min(batch_size, len(train_dataset)),
+        is_training=True,
+        train_crop_mode='rkrr',  # resizes, then crops: a random crop of 8 x 8 pixels has few places to go
+        scale=(0.8, 1.25),
+        hflip=0. if digits else 0.5,  # a mirrored digit is another sign
+        auto_augment='rand-m5-n2-mstd0.5-tweights',  # mostly turns, shears and shifts
+        **{k: data_config[k] for k in ('input_size', 'interpolation', 'mean', 'std')},
+        **LOADER_ARGS,
+    )
+    validation_loader = create_loader(validation_dataset, batch_size=batch_size, **data_config, **LOADER_ARGS)
+
+    # Training, saving, loading in a new process, drawing
+    model, history = train(model, train_loader, validation_loader, epochs, console)
+    logits, targets = predict(model, validation_loader)
+    raw, ema = history[-1]['raw'], history[-1]['EMA']
+    with replacing(output / MODEL) as folder:
+        save_model(folder, model, model_name, class_names, ema, digits)
+        difference = reload_difference(folder, data_dir, batch_size, logits)
+    with replacing(output / PICTURE) as file:
+        title = f'{model_name}   {param_count / 1e6:.2f} M parameters, {img_size} px, {epochs} epochs, seed {seed}'
+        files = [file for file, _ in validation_dataset.reader.samples]
+        draw(file, title, history, files, logits.softmax(1), targets, class_names)
+
+    seconds = time.perf_counter() - started
+    console.print(f"""
+model       {model_name}, {param_count:,} parameters, {img_size} px
+top-1       raw {raw:.2f} %, EMA {ema:.2f} % of {len(targets)} images
+time        {seconds // 60:.0f} min {seconds % 60:.0f} s
+Hub folder  {output / MODEL} (the EMA weights)
+reloaded    by timm alone in a new process, largest difference of the logits {difference:.1g}
+picture     {output / PICTURE}
+
+import timm; model = timm.create_model({f'local-dir:{(output / MODEL).resolve()}'!r}, pretrained=True).eval()""")
+
+
+def build_model(model_name: str, num_classes: int, img_size: int) -> torch.nn.Module:
+    """ Create a model whose pretrained_cfg, which is all that config.json will tell, says how it is used here."""
+    cfg: Dict[str, Any] = dict(num_classes=num_classes, input_size=(3, img_size, img_size), crop_pct=1.0)
+    # told of other weights than these
+    cfg.update(dict.fromkeys((
+        'tag', 'test_input_size', 'test_crop_pct', 'pool_size', 'test_pool_size', 'label_offset', 'label_names',
+        'label_descriptions', 'license', 'description', 'origin_url', 'notes',
+    )))
+    try:
+        model = timm.create_model(model_name, pretrained_cfg_overlay=cfg)
+        predict(model, [(torch.zeros(1, 3, img_size, img_size), torch.zeros(1))])
+    except Exception as e:
+        raise ValueError(f'{model_name} does not work at --img-size {img_size}: {e}') from e
+    return model
+
+
+def train(model: Any, train_loader: Any, validation_loader: Any, epochs: int, console: Console) -> Tuple[Any, History]:
+    """ Train a model, to its moving average and the loss and top-1 of each epoch."""
+    model = model.to(memory_format=torch.channels_last)  # faster on a CPU
+    updates = len(train_loader)
+    optimizer = create_optimizer_v2(model, opt='adamw', lr=3e-3, weight_decay=0.05)
+    scheduler: Any = create_scheduler_v2(
+        optimizer,
+        num_epochs=epochs,
+        warmup_epochs=min(2, epochs // 2),
+        step_on_epochs=False,
+        updates_per_epoch=updates,
+    )[0]
+    model_ema = ModelEmaV3(model, decay=0.99, use_warmup=True)  # an average that starts short suits a short training
+
+    history = []
+    update = 0
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task('training', total=epochs * updates)
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            total_loss = 0.
+            model.train()
+            for images, targets in train_loader:
+                loss = torch.nn.functional.cross_entropy(model(images), targets)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                update += 1
+                scheduler.step_update(update)
+                model_ema.update(model, step=update)
+                total_loss += loss.item()
+                progress.advance(task)
+            if not math.isfinite(total_loss):
+                raise RuntimeError(f'The loss is no longer finite in epoch {epoch}: this model does not train so.')
+
+            raw, ema = (accuracy(*predict(m, validation_loader))[0].item() for m in (model, model_ema.module))
+            history.append({'loss': total_loss / updates, 'raw': raw, 'EMA': ema})
+            console.print(
+                f'epoch {epoch:{len(str(epochs))}}/{epochs}  loss {total_loss / updates:.3f}'
+                f'  top-1 raw {raw:6.2f} %  EMA {ema:6.2f} %  {time.perf_counter() - started:.1f} s')
+    return model_ema.module.to(memory_format=torch.contiguous_format), history  # as safetensors wants it
+
+
+@torch.inference_mode()
+def predict(model: torch.nn.Module, loader: Any) -> Tuple[torch.Tensor, torch.Tensor]:
+    """ Logits and targets of all images, in order."""
+    model.eval()
+    logits, targets = zip(*((model(images), targets) for images, targets in loader), strict=True)
+    return torch.cat(logits), torch.cat(targets)
+
+
+def save_model(folder: Path, model: Any, model_name: str, class_names: List[str], top1: float, digits: bool) -> None:
+    """ Save a model as a Hub folder: config.json, weights, and a model card."""
+    # the local-dir: of timm before 1.0.29 reads no safetensors
+    reads_safetensors = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29)
+    save_for_hf(
+        model,
+        str(folder),
+        model_config=dict(label_names=class_names),
+        safe_serialization=True if reads_safetensors else 'both',
+    )
+    (folder / 'README.md').write_text(encoding='utf-8', data=CARD.format(
+        license='apache-2.0' if digits else 'other',
+        model_name=model_name,
+        data="scikit-learn's handwritten digits" if digits else 'an image folder',
+        timm_version=timm.__version__,
+        img_size=model.pretrained_cfg['input_size'][-1],
+        top1=top1,
+        classes=', '.join(class_names),
+    ))
+
+
+def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: torch.Tensor) -> float:
+    """ Load a Hub folder in a new process that imports timm only, to the largest difference of the logits."""
+    logits_file = folder / 'logits.pt'
+    arguments = [str(folder.resolve()), str(data_dir.resolve()), str(batch_size), str(logits_file.resolve())]
+    result = subprocess.run([sys.executable, '-c', RELOAD, *arguments], capture_output=True, text=True)
+    if result.returncode:
+        reason = (result.stderr.strip() or f'exit code {result.returncode}').splitlines()[-1]
+        raise RuntimeError(f'timm alone, in a new process, can not load the saved model: {reason}')
+    reloaded = torch.load(logits_file, weights_only=True)
+    logits_file.unlink()
+    difference = (reloaded - logits).abs().max().item()
+    if not difference <= 1e-5:
+        raise RuntimeError(f'The saved model is not the trained one: reloaded, its logits differ by {difference:.2g}.')
+    return difference
+
+
+def draw(
+        picture: Path,
+        title: str,
+        history: History,
+        files: List[str],
+        probabilities: torch.Tensor,
+        targets: torch.Tensor,
+        class_names: List[str],
+) -> None:
+    """ Draw loss and top-1 of each epoch, and validation images with the predicted classes and their confidences."""
+    ink, faint, right, wrong = '#1f2933', '#a5b1bd', '#0f766e', '#c2410c'
+    figure = Figure(figsize=(13, 7), dpi=150)
+    figure.text(0.03, 0.94, title, color=ink, fontsize=14, fontweight='bold')
+
+    def plot_curves(bottom: float, heading: str, **colors: str) -> None:
+        axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
+        for name, color in colors.items():
+            axes.plot(range(1, len(history) + 1), [h[name] for h in history], '.-', color=color, lw=2, ms=8, label=name)
+        axes.set_title(heading, color=ink, fontsize=11, loc='left')
+        axes.set_xlabel('epoch', color=ink, fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(colors=ink, labelsize=9)
+        axes.grid(axis='y', color=faint, alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+        if len(colors) > 1:
+            axes.legend(frameon=False, loc='lower right')
+
+    last = history[-1]
+    plot_curves(0.54, f'training loss, {last["loss"]:.3f} at the end', loss=ink)
+    plot_curves(0.09, f'top-1, raw {last["raw"]:.2f} %, EMA {last["EMA"]:.2f} %', raw=faint, EMA=right)
+
+    def plot_images(top: float, heading: str, indices: List[int]) -> None:
+        figure.text(0.345, top + 0.02, heading, color=ink, fontsize=11)
+        for i, index in enumerate(indices):
+            row, column = divmod(i, columns)
+            axes = figure.add_axes((0.345 + 0.0645 * column, top - 0.105 - 0.175 * row, 0.0565, 0.105))
+            with Image.open(files[index]) as image:
+                axes.imshow(ImageOps.fit(image.convert('RGB'), (96, 96), Image.Resampling.BICUBIC))
+            prediction, target = int(probabilities[index].argmax()), int(targets[index])
+            color = right if prediction == target else wrong
+            label = f'{class_names[prediction][:10]}  {100 * probabilities[index, prediction]:.0f} %'
+            axes.set_xlabel(
+                label if prediction == target else f'{label}\nis {class_names[target][:10]}', color=color, fontsize=9)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color=color, linewidth=2)
+
+    # three rows from the first class to the last, and the images whose true class got the least
+    columns = 10
+    places = torch.linspace(0, len(targets) - 1, min(3 * columns, len(targets))).long()
+    through = targets.argsort(stable=True)[places].tolist()
+    plot_images(0.86, 'validation images, predicted class and confidence', through)
+    hardest = probabilities.gather(1, targets[:, None])[:, 0].argsort()[:columns].tolist()
+    plot_images(0.27, 'the hardest of them, with the least confidence in the true class', hardest)
+    figure.savefig(picture, format='png')
+
+
+def write_digits(folder: Path) -> None:
+    """ Write scikit-learn's digits as an image folder, every fifth scan of a class into validation."""
+    if folder.exists():  # an earlier run has completed it
+        return
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError:
+        raise RuntimeError(
+            "The digits come with scikit-learn: pip install 'timm-mobilenext[demo]', or give a --data-dir.") from None
+    data = load_digits()
+    seen = [0] * len(data.target_names)
+    with replacing(folder) as new:
+        for i, (scan, digit) in enumerate(zip(data.images, data.target, strict=True)):
+            class_folder = new / ('train' if seen[digit] % 5 else 'validation') / str(digit)
+            class_folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((scan * (255 / 16)).round().astype('uint8')).save(class_folder / f'{i:04}.png')
+            seen[digit] += 1
+
+
+def check_image_folder(data_dir: Path, console: Console) -> None:
+    """ Raise a ValueError that names the first thing wrong with an image folder."""
+    if not data_dir.is_dir():
+        raise ValueError(f'{data_dir} is no folder: --data-dir takes one with train/ and validation/ (or val/).')
+    found: Dict[Path, Set[str]] = {}
+    classes: Set[str] = set()
+    samples = []
+    for names in (('train',), ('validation', 'val')):
+        folder = next((data_dir / name for name in names if (data_dir / name).is_dir()), None)
+        if folder is None:
+            raise ValueError(f'{data_dir} has no {" or ".join(names)} folder, with a folder for each class in it.')
+        reader = create_dataset('', str(folder), search_split=False).reader
+        samples += reader.samples
+        found[folder] = set(reader.class_to_idx)
+        # timm passes over folders without an image
+        leaves = {Path(root).name for root, subfolders, _ in os.walk(folder) if not subfolders and root != str(folder)}
+        classes |= found[folder] | leaves
+    if '' in classes:
+        raise ValueError(f'{data_dir} has images outside of class folders: put each into the folder of its class.')
+    if len(classes) < 2:
+        raise ValueError(f'{data_dir} has one class, {min(classes)}: a classifier needs two or more.')
+    for folder, has in found.items():
+        if classes - has:
+            raise ValueError(f'{folder} has no images of class {", ".join(sorted(classes - has))}: add some.')
+    for file, _ in track(samples, 'checking images', console=console, transient=True, disable=not console.is_terminal):
+        try:
+            with Image.open(file) as image:
+                image.load()
+        except Exception as e:
+            raise ValueError(f'{file} can not be read as an image ({type(e).__name__}): repair or remove it.') from e
+
+
+def claim_output(output: Path) -> None:
+    """ Make the output folder, or take over that of an earlier run, without what a killed run left behind."""
+    if output.exists() and not output.is_dir():
+        raise ValueError(f'{output} is a file: --output takes a folder.')
+    output.mkdir(parents=True, exist_ok=True)
+    if any(output.iterdir()) and not (output / MARKER).exists():
+        raise ValueError(f'{output} is not empty and not from this demo: give another --output.')
+    (output / MARKER).touch()
+    for name in (DIGITS, MODEL, PICTURE):
+        tidy(output / name)
+    others = {file.name for file in (output / MODEL).glob('*')} - MODEL_FILES
+    if others:
+        raise ValueError(f'{output / MODEL} would be replaced, but {min(others)} there is not its own: move it away.')
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """ A temporary beside path to write to, which takes its place at the end if all went well."""
+    new, old = tidy(path)
+    try:
+        yield new
+        if path.is_dir():  # which no rename replaces
+            path.rename(old)
+        new.replace(path)
+    finally:
+        tidy(path)
+
+
+def tidy(path: Path) -> Tuple[Path, Path]:
+    """ Name the temporaries beside path and remove them; the old one is put back if nothing came in its place."""
+    new, old = (path.with_name(f'.{path.name}.{age}') for age in ('new', 'old'))
+    if old.exists() and not path.exists():
+        old.rename(path)
+    for leftover in (new, old):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        leftover.unlink(missing_ok=True)
+    return new, old

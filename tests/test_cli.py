@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.tools
+
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'COLUMNS': '100', 'NO_COLOR': '1'}
 # what `-m timm_mobilenext.cli` does, but for the package's __init__, which registers models and so needs torch
 CLI_ALONE = """

@@ -9,6 +9,7 @@ Architecture and weight initialization after the authors' `mobilenext/codebase/m
 https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
+from copy import deepcopy
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -164,7 +165,9 @@ class MobileNeXtTrunk(nn.Module):
         self.register_load_state_dict_pre_hook(convert_pre_hook)
 
     def _fold_stem(self) -> None:
-        self.bn1 = fold_bn(self.conv_stem, self.bn1)
+        conv_stem = deepcopy(self.conv_stem)  # this network's alone, whoever else may have taken the convolution
+        self.bn1 = fold_bn(conv_stem, self.bn1)
+        self.conv_stem = conv_stem
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """ Load a state dict of ours or of the authors' network, and say in one line what does not fit.

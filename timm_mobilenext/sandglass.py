@@ -15,6 +15,7 @@ import torch.nn as nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from timm.layers import (
+    Conv2dSame,
     create_aa,
     create_conv2d,
     DropPath,
@@ -65,7 +66,7 @@ def _depthwise_groups(group_size: int, chs: int) -> int:
     return chs // group_size
 
 
-def fold_bn(conv: nn.Module, norm: Any) -> nn.Module:
+def fold_bn(conv: Any, norm: Any) -> nn.Module:
     """ Fold a batch norm's running statistics and affine parameters into the convolution before it, in place.
 
     Args:
@@ -76,7 +77,8 @@ def fold_bn(conv: nn.Module, norm: Any) -> nn.Module:
         What is left to run after the convolution: the norm's activation, or the norm itself if it can't be folded.
     """
     is_bn = isinstance(norm, (nn.modules.batchnorm._BatchNorm, FrozenBatchNormAct2d))
-    if not isinstance(conv, nn.Conv2d) or not is_bn or norm.running_mean is None:
+    # no subclass that makes its weight as it runs, such as StdConv2d
+    if type(conv) not in (nn.Conv2d, Conv2dSame) or not is_bn or norm.running_mean is None:
         return norm
     conv.weight, conv.bias = fuse_conv_bn_weights(  # type: ignore[assignment]
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)

@@ -5,13 +5,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 import timm
+
+from timm_mobilenext.demo import reload_difference
 
 pytestmark = pytest.mark.tools
 
@@ -65,6 +69,9 @@ def test_trains_saves_reloads_and_draws(image_folder, tmp_path, model):
     assert 'reloaded    by timm alone in a new process' in stdout
     assert '24 images to train, 12 to validate' in stdout
     assert timm.create_model(f'local-dir:{tmp_path / "out" / "model"}', pretrained=True).num_classes == 3
+    # and it would have said so, had the folder not been the model
+    with pytest.raises(RuntimeError, match='not the trained one'):
+        reload_difference(tmp_path / 'out' / 'model', image_folder, 8, torch.zeros(12, 3))
 
 
 def break_folder(folder, how):
@@ -83,6 +90,9 @@ def break_folder(folder, how):
         shutil.rmtree(folder / 'train' / 'two')
     elif how == 'corrupt image':
         (folder / 'train' / 'one' / '0.png').write_bytes(b'\x89PNG no more')
+    elif how == 'half an image':
+        file = folder / 'validation' / 'two' / '8.png'
+        file.write_bytes(file.read_bytes()[:-30])
 
 
 @pytest.mark.parametrize('how, words', [
@@ -92,6 +102,7 @@ def break_folder(folder, how):
     ('empty class', ['validation', 'no images of class one']),
     ('missing class', ['train', 'no images of class two']),
     ('corrupt image', ['0.png', 'can not be read as an image']),
+    ('half an image', ['8.png', 'can not be read as an image']),
 ])
 def test_bad_image_folder_is_told_in_one_line(image_folder, tmp_path, how, words):
     folder = tmp_path / 'images'
@@ -114,16 +125,23 @@ def test_folder_of_others_is_left_alone(image_folder, tmp_path):
 def test_interrupted_run_leaves_nothing_half_written_and_a_repeat_completes(image_folder, tmp_path, sent):
     output = tmp_path / 'out'
     arguments = ['--data-dir', image_folder, '--output', output]
-    process = start(*arguments, *SMALL, '--epochs', '500')
-    assert any(line.startswith('epoch') for line in process.stdout)
+    if sent == signal.SIGINT:
+        process = start(*arguments, *SMALL, '--epochs', '500')
+        assert any(line.startswith('epoch') for line in process.stdout)
+    else:
+        # the model is being written until a new process has loaded it, which takes a while
+        process = start(*arguments, *QUICK)
+        while not (output / '.model.new').exists():
+            assert process.poll() is None
+            time.sleep(0.001)
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=60)
     if sent == signal.SIGINT:
         assert process.returncode == 130 and stderr.splitlines() == ['Interrupted.']
-    assert {path.name for path in output.iterdir()} == {'.timm-mobilenext-demo'}
-    # as if it had been killed in the midst of writing
-    (output / '.model.new').mkdir()
-    (output / '.model.new' / 'config.json').write_text('{"archi')
+    left = {'.model.new'} if sent == signal.SIGKILL else set()
+    assert {path.name for path in output.iterdir()} == {'.timm-mobilenext-demo'} | left
+    # as if it had been killed in the midst of writing these too
+    (output / '.digits.new').mkdir()
     (output / '.demo.png.new').write_bytes(b'half')
     code, _, stderr = demo(*arguments, *QUICK)
     assert code == 0, stderr

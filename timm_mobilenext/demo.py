@@ -92,6 +92,9 @@ def run_demo(
     started = time.perf_counter()
     console = Console(highlight=False, markup=False, soft_wrap=True)
     random_seed(seed)
+    # two threads gain a tenth on a network this small, and lose minutes when another process wants a core
+    if 'OMP_NUM_THREADS' not in os.environ:
+        torch.set_num_threads(1)
 
     # Data
     digits = data_dir is None
@@ -222,13 +225,8 @@ def predict(model: torch.nn.Module, loader: Any) -> Tuple[torch.Tensor, torch.Te
 def save_model(folder: Path, model: Any, model_name: str, class_names: List[str], top1: float, digits: bool) -> None:
     """ Save a model as a Hub folder: config.json, weights, and a model card."""
     # the local-dir: of timm before 1.0.29 reads no safetensors
-    reads_safetensors = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29)
-    save_for_hf(
-        model,
-        str(folder),
-        model_config=dict(label_names=class_names),
-        safe_serialization=True if reads_safetensors else 'both',
-    )
+    safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
+    save_for_hf(model, str(folder), model_config=dict(label_names=class_names), safe_serialization=safe)
     (folder / 'README.md').write_text(encoding='utf-8', data=CARD.format(
         license='apache-2.0' if digits else 'other',
         model_name=model_name,
@@ -244,7 +242,8 @@ def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: tor
     """ Load a Hub folder in a new process that imports timm only, to the largest difference of the logits."""
     logits_file = folder / 'logits.pt'
     arguments = [str(folder.resolve()), str(data_dir.resolve()), str(batch_size), str(logits_file.resolve())]
-    result = subprocess.run([sys.executable, '-c', RELOAD, *arguments], capture_output=True, text=True)
+    env = {**os.environ, 'OMP_NUM_THREADS': str(torch.get_num_threads())}  # rounding depends on it
+    result = subprocess.run([sys.executable, '-c', RELOAD, *arguments], capture_output=True, text=True, env=env)
     if result.returncode:
         reason = (result.stderr.strip() or f'exit code {result.returncode}').splitlines()[-1]
         raise RuntimeError(f'timm alone, in a new process, can not load the saved model: {reason}')

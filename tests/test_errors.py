@@ -25,8 +25,10 @@ BAD_ARGUMENTS = [
     *[(dict(identity_multiplier=value), ['identity_multiplier', repr(value), '(0, 1]', 'noskip=True'])
       for value in (0, -0.5, 1.5, nan, inf, True, 'half', (1, 2))],
     (dict(identity_multiplier=1e-4), ['identity_multiplier', '0.0001', 'no channel', 'at least 1/', 'noskip=True']),
-    *[(dict(channel_multiplier=value), ['channel_multiplier', repr(value), 'above 0']) for value in (0, -1, nan, inf)],
-    *[(dict(depth_multiplier=value), ['depth_multiplier', repr(value), 'above 0']) for value in (0, -1, nan, inf)],
+    *[(dict(channel_multiplier=value), ['channel_multiplier', repr(value), 'above 0'])
+      for value in (0, -1, nan, inf, 'wide')],
+    *[(dict(depth_multiplier=value), ['depth_multiplier', repr(value), 'above 0'])
+      for value in (0, -1, nan, inf, 'deep')],
     *[(dict(in_chans=value), ['in_chans', repr(value), 'whole number from 1']) for value in (0, -3, 1.5, '3')],
     *[(dict(num_classes=value), ['num_classes', repr(value), 'whole number from 0']) for value in (-1, 1.5, '10')],
     *[(dict(output_stride=value), ['output_stride', repr(value), '8, 16, 32']) for value in (7, 0, -8, 64, '8')],
@@ -35,6 +37,7 @@ BAD_ARGUMENTS = [
     *[(dict(group_size=value), ['group_size', repr(value)]) for value in (7, -1)],
     *[(dict(norm_layer=value, **kwargs), ['norm', 'batchnorm', 'groupnorm', 'expected'])
       for value in ('batchnrm', 'batchnorm3000', nn.ReLU) for kwargs in (dict(), dict(bn_eps=1e-3))],
+    (dict(se_layer='sse'), ["'sse'", 'eca', 'expected']),
     (dict(act_layer='relu7'), ["'relu7'", 'relu6', 'expected']),
     (dict(weight_init='xavier'), ['weight_init', "'xavier'", 'authors, timm']),
     *[(dict(arch_def=value), ['arch_def', repr(value), 'list of lists', '[["sg_'])
@@ -58,6 +61,11 @@ def test_bad_argument(kwargs, words, features_only):
 def test_network_argument_is_not_blamed_on_a_string(kwargs):
     """The user who set an argument never saw the paper's block strings."""
     assert 'Block string' not in message_of(ValueError, timm.create_model, 'mobilenext_035', **kwargs)
+
+
+def test_bad_global_pool():
+    message = message_of(ValueError, timm.create_model, 'mobilenext_035', global_pool='median')
+    assert "'median'" in message and 'avg, max' in message
 
 
 @pytest.mark.parametrize('value', [-1, 2.5, None, '3'])

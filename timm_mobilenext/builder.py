@@ -10,7 +10,7 @@ list of block strings, and `sg` strings mix freely with timm's own types (ir, ds
     the depthwise convolutions, n - activation (re, r6, hs, sw, mi), noskip - no shortcut,
   * id - identity tensor multiplier as a number or a fraction, `id0.5` or `id1/3`,
   * dwbefore, dwafter, dwboth, dwbottleneck - where the depthwise convolutions sit,
-  * keepdw - keep both depthwise convolutions, without a shortcut, in a first block that changes channels at stride 1,
+  * keepdw - keep both depthwise convolutions, without a shortcut, in the first block of a row,
   * keepc - do not scale channels below what is written, whatever the width multiplier,
   * nonlinear - an activation after the narrowing 1x1.
 
@@ -29,7 +29,7 @@ from .sandglass import DW_POSITIONS, SandglassBlock
 from .version import TIMM_NEWEST, TIMM_OLDEST
 
 try:
-    from timm.layers import create_aa, get_act_layer, get_norm_act_layer, get_norm_layer
+    from timm.layers import create_aa, get_act_layer, get_attn, get_norm_act_layer, get_norm_layer
     from timm.models import is_model, model_entrypoint
     from timm.models import register_model as _register_model
     from timm.models._builder import pretrained_cfg_for_features
@@ -53,9 +53,10 @@ except ImportError as e:
     ) from None
 
 __all__ = [
-    'BlockStringError', 'decode_arch_def', 'SandglassNetBuilder', 'FEATURE_LOCATIONS', 'register_model',
-    'resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'efficientnet_init_weights', 'feature_take_indices',
-    'pretrained_cfg_for_features', 'resolve_bn_args', 'round_channels', 'SqueezeExcite',
+    'BlockStringError', 'decode_arch_def', 'is_multiplier', 'SandglassNetBuilder', 'FEATURE_LOCATIONS',
+    'register_model', 'resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'resolve_se_layer',
+    'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features', 'resolve_bn_args',
+    'round_channels', 'SqueezeExcite',
 ]
 
 # 'bottleneck' and 'expansion' are timm's names for a block's output and its inner wide tensor, 'downsample' is ours
@@ -176,6 +177,11 @@ def _decode_sandglass_str(block_str: str, options: Dict[str, str]) -> Tuple[Dict
     return block_args, num_repeat
 
 
+def is_multiplier(value: Any) -> bool:
+    """ Is it a finite number above 0?"""
+    return isinstance(value, (int, float)) and 0 < value < math.inf
+
+
 def decode_arch_def(
         arch_def: List[List[str]],
         depth_multiplier: Union[float, Sequence[float]] = 1.0,
@@ -208,7 +214,7 @@ def decode_arch_def(
             ' [["sg_r1_k3_s2_e2_c96"], ["sg_r3_k3_s2_e6_c192"]].')
     per_stage = isinstance(depth_multiplier, (list, tuple))
     depths: Any = depth_multiplier if per_stage else (depth_multiplier,) * len(arch_def)
-    if len(depths) != len(arch_def) or not all(0 < depth < math.inf for depth in depths):
+    if len(depths) != len(arch_def) or not all(is_multiplier(depth) for depth in depths):
         raise ValueError(
             f'depth_multiplier {depth_multiplier!r} is no finite number above 0, nor one for each of the'
             f' {len(arch_def)} stages: give 1.0 for the depth as written.')
@@ -381,6 +387,20 @@ def resolve_aa_layer(aa_layer: Any) -> Any:
         raise ValueError(
             f'Unknown anti-aliasing layer {aa_layer!r}: expected avg, blur or blurpc, or a module class.') from None
     return aa_layer
+
+
+def resolve_se_layer(se_layer: Any) -> Any:
+    """ Squeeze-and-excitation or other attention layer by name or class.
+
+    Raises:
+        ValueError: If timm has no attention layer of the name.
+    """
+    try:
+        return get_attn(se_layer)
+    except AssertionError:
+        raise ValueError(
+            f'Unknown attention layer {se_layer!r}: expected a name that timm knows, such as se, ese, eca or cbam, or a'
+            ' module class.') from None
 
 
 def register_model(fn: Callable) -> Callable:

@@ -4,13 +4,11 @@ Reads from top to bottom, `run_demo` is the whole of it. Nothing here knows Mobi
 """
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 from matplotlib.figure import Figure
@@ -25,6 +23,8 @@ from timm.models import save_for_hf
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import accuracy, ModelEmaV3, random_seed
+
+from .files import replacing, tidy
 
 __all__ = ['run_demo']
 
@@ -116,22 +116,9 @@ def run_demo(
     param_count = sum(p.numel() for p in model.parameters())
     console.print(f'model  {model_name}: {param_count / 1e6:.2f} M parameters at {img_size} px')
 
-    # Loaders, with timm's augmentation
-    data_config = resolve_data_config(model=model)
-    train_loader = create_loader(
-        train_dataset,
-        batch_size=min(batch_size, len(train_dataset)),
-        is_training=True,
-        train_crop_mode='rkrr',  # resizes, then crops: a random crop of 8 x 8 pixels has few places to go
-        scale=(0.8, 1.25),
-        hflip=0. if digits else 0.5,  # a mirrored digit is another sign
-        auto_augment='rand-m5-n2-mstd0.5-tweights',  # mostly turns, shears and shifts
-        **{k: data_config[k] for k in ('input_size', 'interpolation', 'mean', 'std')},
-        **LOADER_ARGS,
-    )
-    validation_loader = create_loader(validation_dataset, batch_size=batch_size, **data_config, **LOADER_ARGS)
-
     # Training, saving, loading in a new process, drawing
+    hflip = 0. if digits else 0.5  # a mirrored digit is another sign
+    train_loader, validation_loader = create_loaders(train_dataset, validation_dataset, model, batch_size, hflip)
     model, history = train(model, train_loader, validation_loader, epochs, console)
     logits, targets = predict(model, validation_loader)
     raw, ema = history[-1]['raw'], history[-1]['EMA']
@@ -169,6 +156,29 @@ def build_model(model_name: str, num_classes: int, img_size: int) -> torch.nn.Mo
     except Exception as e:
         raise ValueError(f'{model_name} does not work at --img-size {img_size}: {e}') from e
     return model
+
+
+def create_loaders(
+        train_dataset: Any,
+        validation_dataset: Any,
+        model: Any,
+        batch_size: int,
+        hflip: float,
+) -> Tuple[Any, Any]:
+    """ Loaders to train, with timm's augmentation, and to validate."""
+    data_config = resolve_data_config(model=model)
+    train_loader = create_loader(
+        train_dataset,
+        batch_size=min(batch_size, len(train_dataset)),
+        is_training=True,
+        train_crop_mode='rkrr',  # resizes, then crops: a random crop of 8 x 8 pixels has few places to go
+        scale=(0.8, 1.25),
+        hflip=hflip,
+        auto_augment='rand-m5-n2-mstd0.5-tweights',  # mostly turns, shears and shifts
+        **{k: data_config[k] for k in ('input_size', 'interpolation', 'mean', 'std')},
+        **LOADER_ARGS,
+    )
+    return train_loader, create_loader(validation_dataset, batch_size=batch_size, **data_config, **LOADER_ARGS)
 
 
 def train(model: Any, train_loader: Any, validation_loader: Any, epochs: int, console: Console) -> Tuple[Any, History]:
@@ -376,28 +386,3 @@ def claim_output(output: Path) -> None:
     others = {file.name for file in (output / MODEL).glob('*')} - MODEL_FILES
     if others:
         raise ValueError(f'{output / MODEL} would be replaced, but {min(others)} there is not its own: move it away.')
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """ A temporary beside path to write to, which takes its place at the end if all went well."""
-    new, old = tidy(path)
-    try:
-        yield new
-        if path.is_dir():  # which no rename replaces
-            path.rename(old)
-        new.replace(path)
-    finally:
-        tidy(path)
-
-
-def tidy(path: Path) -> Tuple[Path, Path]:
-    """ Name the temporaries beside path and remove them; the old one is put back if nothing came in its place."""
-    new, old = (path.with_name(f'.{path.name}.{age}') for age in ('new', 'old'))
-    if old.exists() and not path.exists():
-        old.rename(path)
-    for leftover in (new, old):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        leftover.unlink(missing_ok=True)
-    return new, old

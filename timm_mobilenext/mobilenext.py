@@ -33,12 +33,14 @@ from .builder import (
     decode_arch_def,
     efficientnet_init_weights,
     feature_take_indices,
+    is_multiplier,
     pretrained_cfg_for_features,
     register_model,
     resolve_aa_layer,
     resolve_act_layer,
     resolve_bn_args,
     resolve_norm_layer,
+    resolve_se_layer,
     round_channels,
     SandglassNetBuilder,
     SqueezeExcite,
@@ -150,7 +152,7 @@ class MobileNeXtTrunk(nn.Module):
             act_layer=act_layer,
             norm_layer=norm_layer,
             aa_layer=resolve_aa_layer(aa_layer),
-            se_layer=se_layer or SqueezeExcite,
+            se_layer=resolve_se_layer(se_layer or SqueezeExcite),
             drop_path_rate=drop_path_rate,
             feature_location=feature_location,
             **dd,
@@ -218,26 +220,23 @@ class MobileNeXt(MobileNeXtTrunk):
         """
         # features of the classifier are block outputs, so feature_location is no argument of it
         super().__init__(block_args, feature_location='bottleneck', device=device, dtype=dtype, **trunk_args)
-        self._check_num_classes(num_classes)
-        self.num_classes = num_classes
         self.stage_ends = [f['stage'] for f in self.feature_info]
-
-        # Pooling + Head, there is no head convolution
-        self.global_pool, self.classifier = create_classifier(
-            self.num_features,
-            self.num_classes,
-            pool_type=global_pool,
-            device=device,
-            dtype=dtype,
-        )
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self._create_head(num_classes, global_pool, device=device, dtype=dtype)
 
         self.init_weights()
 
-    @staticmethod
-    def _check_num_classes(num_classes: int) -> None:
+    def _create_head(self, num_classes: int, global_pool: str, **dd: Any) -> None:
+        """ Pooling + Head, there is no head convolution."""
         if not isinstance(num_classes, int) or num_classes < 0:
             raise ValueError(f'num_classes {num_classes!r} is no whole number from 0: give 0 for no classifier.')
+        try:
+            self.global_pool, self.classifier = create_classifier(
+                self.num_features, num_classes, pool_type=global_pool, **dd)
+        except AssertionError:
+            raise ValueError(
+                f'global_pool {global_pool!r} is none of avg, max, avgmax, catavgmax, or "" for no pooling.') from None
+        self.num_classes = num_classes
+        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
 
     def as_sequential(self) -> nn.Sequential:
         """ Convert model to sequential for feature extraction."""
@@ -266,14 +265,10 @@ class MobileNeXt(MobileNeXtTrunk):
             num_classes: Number of classes for new classifier, 0 for none.
             global_pool: Global pooling type, current pooling is kept if None.
         """
-        self._check_num_classes(num_classes)
-        self.num_classes = num_classes
         if global_pool is None:
             global_pool = self.global_pool.pool_type
         weight = self.conv_stem.weight
-        self.global_pool, self.classifier = create_classifier(
-            self.num_features, self.num_classes, pool_type=global_pool, device=weight.device, dtype=weight.dtype)
-        self.head_hidden_size = self.num_features * self.global_pool.feat_mult()
+        self._create_head(num_classes, global_pool, device=weight.device, dtype=weight.dtype)
         efficientnet_init_weights(self.classifier, _INIT_FNS[self.weight_init])
         self.global_pool.train(self.training)
         self.classifier.train(self.training)
@@ -513,7 +508,7 @@ def _gen_mobilenext(
             # stage 7, 7x7 in
             ['sg_r1_k3_s1_e6_c1280_keepdw_keepc'],
         ]
-    if not 0 < channel_multiplier < math.inf:
+    if not is_multiplier(channel_multiplier):
         raise ValueError(
             f'channel_multiplier {channel_multiplier!r} leaves no channels: give a finite number above 0, 1.0 for the'
             ' width as written.')

@@ -135,8 +135,8 @@ class SandglassBlock(nn.Module):
             identity_multiplier: Part of the channels, in (0, 1], that the shortcut covers, from the first one on.
             dw_position: Where the depthwise convolutions sit: 'before' the reduction, 'after' the expansion, 'both',
                 or in the 'bottleneck' (the authors' `i2rnet_low_id.py`).
-            keep_dw: Keep both depthwise convolutions where channels change at stride 1; no shortcut then (authors'
-                `keep_3x3`, used in rows of one block).
+            keep_dw: Keep both depthwise convolutions, and no shortcut (authors' `keep_3x3`, used in rows of one block
+                that change channels at stride 1).
             linear_bottleneck: No activation after the narrowing 1x1.
             downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
                 convolutions exist, and that there is no shortcut, follows the design.

@@ -2,13 +2,16 @@
 
     python benchmarks/speed.py                    # prints the table, writes benchmarks/speed.csv
 
-All candidates of an engine take turns within every round, so that whatever else the machine does hits all of them
-alike; the figure is the median over rounds, the ratio the median of the ratios to MobileNetV2 in the same round.
+Each candidate runs in a process of its own, as it does for a user: in a shared one the memory that a model takes from
+the system, page by page, depends on what ran before it. The candidates of an engine take turns within every round, so
+that whatever else the machine does hits all of them alike; the figure is the median over rounds, the ratio the median
+of the ratios to MobileNetV2 in the same round.
 """
 import argparse
 import contextlib
 import csv
 import io
+import multiprocessing
 import os
 import platform
 import statistics
@@ -17,7 +20,7 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ['OMP_NUM_THREADS'] = '1'
 
 import onnxruntime
 import torch
@@ -29,6 +32,8 @@ from timm_mobilenext import SandglassBlock
 from timm_mobilenext.sandglass import fold_bn
 
 REFERENCE = 'mobilenetv2_100'
+# glibc then keeps what is freed, and no run pays for fresh pages
+KEEP_MEMORY = {'MALLOC_TRIM_THRESHOLD_': '1000000000', 'MALLOC_MMAP_THRESHOLD_': '1000000000'}
 
 
 class SliceAssignment(torch.nn.Module):
@@ -68,8 +73,12 @@ def with_folded_bn(name):
     return model
 
 
-def eager(model):
-    model = model.eval().to(memory_format=torch.channels_last)
+def with_reparameterized(name):
+    return reparameterize_model(timm.create_model(name).eval())
+
+
+def eager(create, name):
+    model = create(name).eval().to(memory_format=torch.channels_last)
     x = torch.randn(1, 3, 224, 224).to(memory_format=torch.channels_last)
 
     def run():
@@ -78,11 +87,11 @@ def eager(model):
     return run
 
 
-def onnx_runtime(model, exporter):
+def onnx_runtime(create, name, exporter):
     x = torch.randn(1, 3, 224, 224)
     with io.BytesIO() as buffer, warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter('ignore')  # the exporters' own deprecations
-        torch.onnx.export(model.eval(), (x,), buffer, dynamo=exporter == 'torch.export')
+        torch.onnx.export(create(name).eval(), (x,), buffer, dynamo=exporter == 'torch.export')
         onnx = buffer.getvalue()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -91,54 +100,74 @@ def onnx_runtime(model, exporter):
     return lambda: session.run(None, inputs)
 
 
-def measure(candidates, rounds, repeats):
-    """Seconds per call, for each candidate a list over rounds."""
-    times = {name: [] for name in candidates}
-    for run in candidates.values():
-        for _ in range(10):
+def serve(connection, build, *args):
+    """Build a candidate, then time as many calls as is asked for, until asked for none."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    run = build(*args)
+    for _ in range(20):
+        run()
+    connection.send('ready')
+    while repeats := connection.recv():
+        start = time.perf_counter()
+        for _ in range(repeats):
             run()
+        connection.send((time.perf_counter() - start) / repeats)
+
+
+def measure(candidates, environment, rounds, repeats):
+    """Seconds per call, for each candidate a list over rounds."""
+    context = multiprocessing.get_context('spawn')
+    os.environ.update(environment)
+    connections, processes = {}, []
+    for name, (build, *args) in candidates.items():
+        connections[name], theirs = context.Pipe()
+        processes.append(context.Process(target=serve, args=(theirs, build, *args), daemon=True))
+        processes[-1].start()
+        theirs.close()
+        connections[name].recv()  # one at a time, or they would warm up on each other
+    for key in environment:
+        del os.environ[key]
+    times = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, run in candidates.items():
-            start = time.perf_counter()
-            for _ in range(repeats):
-                run()
-            times[name].append((time.perf_counter() - start) / repeats)
+        for name, connection in connections.items():
+            connection.send(repeats)
+            times[name].append(connection.recv())
+    for connection, process in zip(connections.values(), processes, strict=True):
+        connection.send(0)
+        process.join()
     return times
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=30)
+    parser.add_argument('--rounds', type=int, default=60)
     parser.add_argument('--repeats', type=int, default=5, help='calls a round')
     parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'))
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
     create = timm.create_model
-    multipliers = ('mobilenext_100_id050', 'mobilenext_100_id033', 'mobilenext_100_id017')
-    engines = {
-        'eager, channels-last': {
-            f'{REFERENCE}, as timm ships it': eager(create(REFERENCE)),
-            f'{REFERENCE}, BN folded': eager(with_folded_bn(REFERENCE)),
-            'mobilenext_100': eager(create('mobilenext_100')),
-            'mobilenext_100, reparameterized': eager(reparameterize_model(create('mobilenext_100').eval())),
-            **{f'{name}, reparameterized': eager(reparameterize_model(create(name).eval())) for name in multipliers},
-        },
-        **{f'ONNX Runtime, by {exporter}': {
-            REFERENCE: onnx_runtime(create(REFERENCE), exporter),
-            'mobilenext_100': onnx_runtime(create('mobilenext_100'), exporter),
-            "mobilenext_100, authors' shortcut": onnx_runtime(with_slice_assignment('mobilenext_100'), exporter),
-            **{name: onnx_runtime(create(name), exporter) for name in multipliers},
-            **{
-                f"{name}, authors' shortcut": onnx_runtime(with_slice_assignment(name), exporter)
-                for name in multipliers
-            },
-        } for exporter in ('torch.export', 'TorchScript')},
+    ours = ('mobilenext_100', 'mobilenext_100_id050', 'mobilenext_100_id033', 'mobilenext_100_id017')
+    in_eager = {
+        f'{REFERENCE}, as timm ships it': (eager, create, REFERENCE),
+        f'{REFERENCE}, BN folded': (eager, with_folded_bn, REFERENCE),
+        'mobilenext_100': (eager, create, 'mobilenext_100'),
+        **{f'{name}, reparameterized': (eager, with_reparameterized, name) for name in ours},
     }
+    engines = [
+        ('eager, channels-last', in_eager, {}),
+        ('eager, memory kept', in_eager, KEEP_MEMORY),
+        *((f'ONNX Runtime, by {exporter}', {
+            REFERENCE: (onnx_runtime, create, REFERENCE, exporter),
+            **{name: (onnx_runtime, create, name, exporter) for name in ours},
+            **{
+                f"{name}, authors' shortcut": (onnx_runtime, with_slice_assignment, name, exporter)
+                for name in ours
+            },
+        }, {}) for exporter in ('torch.export', 'TorchScript')),
+    ]
     rows = []
-    for engine, candidates in engines.items():
-        times = measure(candidates, args.rounds, args.repeats)
+    for engine, candidates, environment in engines:
+        times = measure(candidates, environment, args.rounds, args.repeats)
         reference = next(iter(times.values()))
         for name, seconds in times.items():
             ratio = statistics.median(s / r for s, r in zip(seconds, reference, strict=True))

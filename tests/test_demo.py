@@ -26,7 +26,10 @@ QUICK = [*SMALL, '--epochs', '1']
 
 def start(*arguments):
     command = [sys.executable, '-m', 'timm_mobilenext.cli', 'demo', *map(str, arguments)]
-    return subprocess.Popen(command, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # a shell's background job ignores Ctrl-C, and its children would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 
 def demo(*arguments):

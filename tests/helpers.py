@@ -15,7 +15,7 @@ __all__ = ['MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 
 
 MODELS = [
     'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_100', 'mobilenext_140', 'mobilenext_100_id050',
-    'mobilenext_100_id033', 'mobilenext_100_id017',
+    'mobilenext_100_id033', 'mobilenext_100_id017', 'mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost',
 ]
 # every kind of sandglass block: two and one and no depthwise convolution, with and without a shortcut, SE
 TINY = [

@@ -13,7 +13,13 @@ import timm
 import timm.models.efficientnet
 import timm.models.mobilenetv3
 
-from timm_mobilenext import BlockStringError, create_mobilenext, decode_arch_def, SandglassBlock
+from timm_mobilenext import (
+    BlockStringError,
+    create_mobilenext,
+    decode_arch_def,
+    GhostSandglassBlock,
+    SandglassBlock,
+)
 
 quick = settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -368,6 +374,15 @@ def test_valid_tokens_that_do_not_go_together(arch_def):
         model(torch.randn(2, 3, 64, 64))
 
 
+def test_ghost_strings():
+    """se is a ratio of a ghost block's input, pg of the 1x1 convolutions between two depthwise ones."""
+    blocks = build('gsg_r2_k5_s2_e2_c64_se0.5_pg2')
+    assert all(isinstance(block, GhostSandglassBlock) for block in blocks)
+    assert [block.se.conv_reduce.out_channels for block in blocks] == [16, 32]
+    assert [block.conv_pw1.in_channels for block in blocks] == [16, 32]
+    assert all(block.conv_pw1.groups == block.conv_pw2.groups == 2 for block in blocks)
+
+
 # any string at all
 
 @st.composite
@@ -379,7 +394,7 @@ def sandglass_strings(draw):
     optional = dict(
         e=['1', '2', '2.5', '6', '12'], se=['0', '0.25', '0.001', '1'], gs=['0', '1'], n=['re', 'r6', 'hs', 'sw', 'mi'],
         id=['1', '1.0', '0.5', '0.25', '1/2', '1/3', '1/6', '3/4'], dw=['before', 'after', 'both', 'bottleneck'],
-        noskip=[''], keepdw=[''], keepc=[''], nonlinear=[''],
+        pg=['1'], noskip=[''], keepdw=[''], keepc=[''], nonlinear=[''],
     )
     for key in draw(st.sets(st.sampled_from(sorted(optional)))):
         tokens.append(key + draw(st.sampled_from(optional[key])))
@@ -389,7 +404,7 @@ def sandglass_strings(draw):
 @st.composite
 def timm_strings(draw):
     """Strings of timm's types with tokens that our grammar takes, sensible together or not."""
-    block_type = draw(st.sampled_from(['ir', 'ds', 'dsa', 'er', 'cn', 'uir', 'mha', 'mqa']))
+    block_type = draw(st.sampled_from(['ir', 'ds', 'dsa', 'er', 'cn', 'uir', 'mha', 'mqa', 'gsg']))
     kernel, stride, chs = draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 2)), draw(st.integers(1, 48))
     tokens = ['r1', f'k{kernel}', f's{stride}', f'c{chs}']
     if block_type in ('ir', 'er', 'uir'):

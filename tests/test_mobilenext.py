@@ -21,6 +21,7 @@ CHANNELS = {
     'mobilenext_075': [24, 112, 144, 288, 1280], 'mobilenext_100': [32, 144, 192, 384, 1280],
     'mobilenext_140': [48, 200, 272, 536, 1792],
     **{f'mobilenext_100_id{part}': [32, 144, 192, 384, 1280] for part in ('050', '033', '017')},
+    **{f'mobilenext_{size}': [96, 144, 192, 384, 1280] for size in ('s', 'l', 'l_ghost')},
 }
 create = partial(timm.create_model, 'mobilenext_035')
 
@@ -44,7 +45,6 @@ def model():
 
 def test_registered():
     assert timm.list_models('mobilenext_*') == sorted(MODELS)
-    assert timm.list_models('mobilenext_*', pretrained=True) == []
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -504,6 +504,29 @@ def init_report(model, scheme):
         if m.weight.numel() >= 1000:
             report[name] = m.weight.std().item(), due
     return report
+
+
+@pytest.mark.parametrize('name', ['mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost'])
+def test_efficient_networks(name):
+    """What the authors built into them, and PyTorch's own initialization."""
+    model = timm.create_model(name)
+    assert model.drop_rate == 0.2
+    blocks = [block for stage in model.blocks for block in stage]
+    for i, block in enumerate(blocks):
+        assert getattr(block.drop_path, 'drop_prob', 0) == pytest.approx(0.2 * i / len(blocks))
+    assert all(m.eps == 1e-3 and m.momentum == 0.01 for m in norms(model))
+    # TF's padding is asymmetric at a stride
+    assert type(model.conv_stem).__name__ == 'Conv2dSame'
+    for conv in [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 2000]:
+        bound = 1 / math.sqrt(conv.weight[0].numel())
+        assert 0.9 * bound < conv.weight.abs().max() <= bound
+    torch.manual_seed(0)
+    model.reset_classifier(50)
+    torch.manual_seed(0)
+    assert torch.equal(model.classifier.weight, nn.Linear(1280, 50).weight)
+    changed = timm.create_model(name, drop_rate=0.1, drop_path_rate=0., act_layer='relu', bn_eps=1e-5)
+    assert changed.drop_rate == 0.1 and isinstance(changed.bn1.act, nn.ReLU) and changed.bn1.eps == 1e-5
+    assert not any('DropPath' in type(m).__name__ for m in changed.modules())
 
 
 def check_init(model, scheme):

@@ -1,7 +1,7 @@
 """ Block strings and builder for networks with sandglass blocks
 
-Adds the block type `sg` to timm's EfficientNet-style builder. An architecture definition is a list of stages, a stage a
-list of block strings, and `sg` strings mix freely with timm's own types (ir, ds, dsa, er, cn, uir, mha, mqa):
+Adds the block types `sg` and `gsg` to timm's EfficientNet-style builder. An architecture definition is a list of
+stages, a stage a list of block strings, and timm's own types (ir, ds, dsa, er, cn, uir, mha, mqa) mix freely with them:
 
     sg_r3_k3_s2_e6_c192_se0.25
 
@@ -12,7 +12,10 @@ list of block strings, and `sg` strings mix freely with timm's own types (ir, ds
   * dwbefore, dwafter, dwboth, dwbottleneck - where the depthwise convolutions sit,
   * keepdw - keep both depthwise convolutions, without a shortcut, in the first block of a row,
   * keepc - do not scale channels below what is written, whatever the width multiplier,
-  * nonlinear - an activation after the narrowing 1x1.
+  * nonlinear - an activation after the narrowing 1x1,
+  * pg - groups of the 1x1 convolutions, in blocks that have both depthwise convolutions.
+
+A `gsg` block, of the same tokens, is one with a ghost split. Its se is a ratio of the block's input.
 
 All that is private in timm and needed here or in mobilenext.py is imported by this file, and by no other.
 """
@@ -25,7 +28,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 
-from .sandglass import DW_POSITIONS, SandglassBlock
+from .sandglass import DW_POSITIONS, GhostSandglassBlock, reduce_channels, SandglassBlock
 from .version import TIMM_NEWEST, TIMM_OLDEST
 
 try:
@@ -78,19 +81,23 @@ _FRACTION = (r'(\d{1,3}(\.\d{1,9})?|[1-9]\d{0,3}/[1-9]\d{0,3})', 'a number in (0
 _VALUES: Dict[str, Tuple[str, str]] = dict(
     r=_POSITIVE, s=(r'[12]', '1 or 2'), c=_POSITIVE, e=_RATIO, se=_RATIO, gs=(r'\d{1,4}', 'a whole number'),
     n=(r're|r6|hs|sw|mi', 're, r6, hs, sw or mi'), k=_KERNELS, a=_KERNELS, p=_KERNELS, fc=_POSITIVE, cc=_POSITIVE,
-    d=_POSITIVE, h=_POSITIVE, v=_POSITIVE, id=_FRACTION,
+    d=_POSITIVE, h=_POSITIVE, v=_POSITIVE, pg=_POSITIVE, id=_FRACTION,
     dw=('|'.join(DW_POSITIONS), ', '.join(DW_POSITIONS)),
 )
 # block type -> values of its kernel sizes, where timm takes less or more than several odd numbers
 _TYPE_VALUES: Dict[str, Dict[str, Tuple[str, str]]] = dict(
-    sg=dict(k=_KERNEL), cn=dict(k=_KERNEL), mha=dict(k=_KERNEL), mqa=dict(k=_KERNEL),
+    sg=dict(k=_KERNEL), gsg=dict(k=_KERNEL), cn=dict(k=_KERNEL), mha=dict(k=_KERNEL), mqa=dict(k=_KERNEL),
     uir=dict(a=_KERNEL_OR_NONE, k=_KERNEL_OR_NONE, p=_KERNEL_OR_NONE),
 )
 _COMMON = ('r', 'k', 's', 'c', 'n', 'gs', 'noskip', 'skip')
 _FLAGS = ('noskip', 'skip', 'keepdw', 'keepc', 'nonlinear')
+_SANDGLASS_BLOCKS = dict(sg=SandglassBlock, gsg=GhostSandglassBlock)
+_SANDGLASS = (
+    'r', 'k', 's', 'e', 'c', 'se', 'gs', 'pg', 'n', 'id', 'dw', 'noskip', 'keepdw', 'keepc', 'nonlinear')
 # block type -> (tokens that it takes, those of them that it needs)
 _TOKENS: Dict[str, Tuple[Tuple[str, ...], str]] = dict(
-    sg=(('r', 'k', 's', 'e', 'c', 'se', 'gs', 'n', 'id', 'dw', 'noskip', 'keepdw', 'keepc', 'nonlinear'), 'rksc'),
+    sg=(_SANDGLASS, 'rksc'),
+    gsg=(_SANDGLASS, 'rksc'),
     ir=((*_COMMON, 'e', 'se', 'a', 'p', 'cc', 'd'), 'rksec'),
     ds=((*_COMMON, 'e', 'se', 'p', 'd'), 'rksc'),
     dsa=((*_COMMON, 'e', 'se', 'p', 'd'), 'rksc'),
@@ -143,12 +150,12 @@ def _parse_number(value: str) -> float:
     return float(numerator) / float(denominator or 1)
 
 
-def _decode_sandglass_str(block_str: str, options: Dict[str, str]) -> Tuple[Dict[str, Any], int]:
-    """ Decode a checked `sg` string, the counterpart of timm's `_decode_block_str`, which does it for other types."""
+def _decode_sandglass_str(block_str: str, block_type: str, options: Dict[str, str]) -> Tuple[Dict[str, Any], int]:
+    """ Decode a checked `sg` or `gsg` string, the counterpart of timm's `_decode_block_str` for other types."""
     # timm decodes what the grammars share, the activation among it; its exp_kernel_size and the like are left out
     shared, num_repeat = _decode_block_str('_'.join(['cn', *(f'{k}{options[k]}' for k in 'rkscn' if k in options)]))
     block_args = dict(
-        block_type='sg',
+        block_type=block_type,
         out_chs=shared['out_chs'],
         stride=shared['stride'],
         act_layer=shared['act_layer'],
@@ -163,6 +170,8 @@ def _decode_sandglass_str(block_str: str, options: Dict[str, str]) -> Tuple[Dict
     # what is not written is left to the network's setting
     if 'gs' in options:
         block_args['group_size'] = int(options['gs'])
+    if 'pg' in options:
+        block_args['pw_groups'] = int(options['pg'])
     if 'id' in options:
         block_args['identity_multiplier'] = multiplier = _parse_number(options['id'])
         if not 0. < multiplier <= 1.:
@@ -198,7 +207,7 @@ def decode_arch_def(
         depth_trunc: Truncation mode of the depth multiplier, 'ceil' or 'round'.
         fix_first_last: Leave the depth of the first and last stage.
         group_size: Group size of all blocks whose string does not set it.
-        **sandglass_args: Arguments of `SandglassBlock` for all `sg` blocks whose string does not set them.
+        **sandglass_args: Arguments of all `sg` and `gsg` blocks whose string does not set them.
 
     Returns:
         List of stages, each a list of block arguments for `SandglassNetBuilder`.
@@ -225,8 +234,8 @@ def decode_arch_def(
         stage_args, repeats = [], []
         for block_str in stage:
             block_type, options = _split_block_str(block_str)
-            if block_type == 'sg':
-                block_args, num_repeat = _decode_sandglass_str(block_str, options)
+            if block_type in _SANDGLASS_BLOCKS:
+                block_args, num_repeat = _decode_sandglass_str(block_str, block_type, options)
                 block_args = dict(sandglass_args, **block_args)
             else:
                 block_args, num_repeat = _decode_block_str(block_str)
@@ -238,7 +247,7 @@ def decode_arch_def(
         fixed = fix_first_last and stage_idx in (0, len(arch_def) - 1)
         stage_args = _scale_stage_depth(stage_args, repeats, 1.0 if fixed else depth, depth_trunc)
         for block_idx, block_args in enumerate(stage_args):
-            if block_args['block_type'] == 'sg':
+            if block_args['block_type'] in _SANDGLASS_BLOCKS:
                 # the design, kept apart from the stride, which timm's builder turns into dilation at will
                 block_args['downsample'] = block_idx == 0 and block_args['stride'] > 1
                 block_args['keep_dw'] = block_idx == 0 and block_args['keep_dw']
@@ -266,9 +275,10 @@ class SandglassNetBuilder(EfficientNetBuilder):
     last block. These are the taps of the authors' SSDLite.
     """
 
-    def __init__(self, feature_location: str = '', **kwargs):
+    def __init__(self, feature_location: str = '', reduce_chs_fn: Callable = reduce_channels, **kwargs):
         if feature_location not in (*FEATURE_LOCATIONS, ''):
             raise ValueError(f'feature_location {feature_location!r} is none of {", ".join(FEATURE_LOCATIONS)}.')
+        self.reduce_chs_fn = reduce_chs_fn
         self.tap_downsample = feature_location == 'downsample'
         super().__init__(feature_location='expansion' if self.tap_downsample else feature_location, **kwargs)
 
@@ -276,7 +286,7 @@ class SandglassNetBuilder(EfficientNetBuilder):
         block_str = ba.pop('block_str', None)
         block_type, in_chs = ba['block_type'], self.in_chs
         try:
-            make = self._make_sandglass if block_type == 'sg' else super()._make_block
+            make = self._make_sandglass if block_type in _SANDGLASS_BLOCKS else super()._make_block
             block = make(ba, block_idx, block_count)
             if any(not p.numel() for p in block.parameters()):
                 raise ValueError('it leaves a layer without channels')
@@ -291,7 +301,7 @@ class SandglassNetBuilder(EfficientNetBuilder):
         return block
 
     def _make_sandglass(self, ba: Dict[str, Any], block_idx: int, block_count: int) -> nn.Module:
-        del ba['block_type']
+        block_cls = _SANDGLASS_BLOCKS[ba.pop('block_type')]
         if 's2d' in ba:
             raise ValueError('a sandglass block has no form for the space-to-depth region of a block with "d"')
         out_chs = self.round_chs_fn(ba['out_chs'])
@@ -308,12 +318,14 @@ class SandglassNetBuilder(EfficientNetBuilder):
 
         se_ratio = ba.pop('se_ratio', None)
         if se_ratio and self.se_layer is not None:
-            if not self.se_from_exp:
+            if block_cls is GhostSandglassBlock:
+                se_ratio = max(se_ratio * self.in_chs, 1) / out_chs
+            elif not self.se_from_exp:
                 # a ratio of the bottleneck, as of an inverted residual's input; one channel at least
                 se_ratio = max(se_ratio / ba['exp_ratio'], 1 / out_chs)
             ba['se_layer'] = partial(self.se_layer, rd_ratio=se_ratio) if self.se_has_ratio else self.se_layer
 
-        block = SandglassBlock(**ba, **self.dd)
+        block = block_cls(reduce_chs_fn=self.reduce_chs_fn, **ba, **self.dd)
         self.in_chs = out_chs  # update in_chs for arg of next block
         return block
 

@@ -1,61 +1,204 @@
-""" Checkpoints of the authors: their key names made ours, and what does not fit told in one line"""
+""" Checkpoints of the authors: read without trust, their key names made ours, and what does not fit told in one line"""
+import io
+import logging
+import pickle
 import re
-from typing import Any, Dict, List
+import threading
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
 
-__all__ = ['convert_state_dict', 'checkpoint_filter_fn', 'check_state_dict', 'convert_pre_hook']
+from timm.models import resolve_pretrained_cfg
 
-# a block's layers with parameters in the order of the authors' `conv` sequence, for their three kinds of blocks
-_BLOCK_LAYERS = {
-    8: ('conv_dw1', 'bn1', 'conv_pw1', 'bn2', 'conv_pw2', 'bn3', 'conv_dw2', 'bn4'),
-    6: ('conv_pw1', 'bn2', 'conv_pw2', 'bn3', 'conv_dw2', 'bn4'),
-    4: ('conv_pw1', 'bn2', 'conv_pw2', 'bn3'),
+from .fetch import fetch, find_directory
+
+__all__ = [
+    'convert_state_dict', 'checkpoint_filter_fn', 'check_state_dict', 'convert_pre_hook', 'read_checkpoint',
+    'select_state_dict', 'weights_overlay',
+]
+
+_logger = logging.getLogger(__name__)
+_READING = threading.Lock()
+
+# the authors' three kinds of blocks by the last index of their sequence: index of a layer with parameters -> our name
+_BLOCK_SEQUENCES = {
+    9: {0: 'conv_dw1', 1: 'bn1', 3: 'conv_pw1', 4: 'bn2', 5: 'conv_pw2', 6: 'bn3', 8: 'conv_dw2', 9: 'bn4'},
+    6: {0: 'conv_pw1', 1: 'bn2', 2: 'conv_pw2', 3: 'bn3', 5: 'conv_dw2', 6: 'bn4'},
+    3: {0: 'conv_pw1', 1: 'bn2', 2: 'conv_pw2', 3: 'bn3'},
 }
-_AUTHORS_BLOCK = re.compile(r'features\.(\d+)\.conv\.(\d+)\.(.+)')
+# mnext.py counts the layers of a block, efficient_mnext/model.py counts them or, with the ghost split, names them
+_BLOCK_LAYER = re.compile(r'(?:features\.(\d+)\.conv|_blocks\.(\d+)(?:\.features)?)\.(\w+)')
+_BLOCK_NAMES = {
+    'dwise_conv1': 'conv_dw1', 'project_layer': 'conv_pw1', 'expand_layer': 'conv_pw2', 'dwise_conv2': 'conv_dw2',
+    **{bn: bn for bn in ('bn1', 'bn2', 'bn3', 'bn4')}, '_se_reduce': 'se.conv_reduce', '_se_expand': 'se.conv_expand',
+}
+_NETWORK_NAMES = {
+    'features.0.0': 'conv_stem', 'features.0.1': 'bn1', 'classifier.1': 'classifier',
+    '_conv_stem': 'conv_stem', '_bn0': 'bn1', '_fc': 'classifier',
+}
+_UNUSED = '_bn1'  # of efficient_mnext/model.py, which its forward pass never meets
 _NAMED_AT_MOST = 10
 
 
 def convert_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module) -> Dict[str, torch.Tensor]:
-    """ Rename the keys of the authors' MobileNetV2-style networks (mnext.py) to those of `MobileNeXt`.
+    """ Rename the keys of the authors' networks (mnext.py and efficient_mnext/model.py) to those of `MobileNeXt`.
 
     Args:
-        state_dict: State dict with keys such as `features.1.conv.0.weight`, perhaps prefixed by `module.`.
+        state_dict: State dict with keys such as `features.1.conv.0.weight` or `_blocks.0.features.0.weight`, perhaps
+            prefixed by `module.`.
         model: Network with the stages that the blocks are counted off to.
 
     Returns:
         State dict with our keys. One that is not of the authors' format comes back as it is, and so does any key that
         is not part of their network.
     """
-    stripped = {key.removeprefix('module.'): value for key, value in state_dict.items()}
-    if not any(_AUTHORS_BLOCK.match(key) for key in stripped):
+    layers = {key: key.removeprefix('module.').rpartition('.')[0] for key in state_dict}
+    blocks: Dict[int, Dict[str, str]] = {}
+    for layer in layers.values():
+        if match := _BLOCK_LAYER.fullmatch(layer):
+            blocks.setdefault(int(match[1] or match[2]), {})[match[3]] = layer
+    if not blocks:
         return state_dict
 
-    layer_indices: Dict[int, List[int]] = {}
-    for key in stripped:
-        if match := _AUTHORS_BLOCK.match(key):
-            indices = layer_indices.setdefault(int(match[1]), [])
-            if int(match[2]) not in indices:
-                indices.append(int(match[2]))
     stages: Any = model.blocks
-    block_names = [f'blocks.{i}.{j}' for i, stage in enumerate(stages) for j in range(len(stage))]
-
-    renames = {'features.0.0': 'conv_stem', 'features.0.1': 'bn1', 'classifier.1': 'classifier'}
-    for (block_idx, indices), block_name in zip(sorted(layer_indices.items()), block_names, strict=False):
-        for layer_idx, layer_name in zip(sorted(indices), _BLOCK_LAYERS.get(len(indices), ()), strict=False):
-            renames[f'features.{block_idx}.conv.{layer_idx}'] = f'{block_name}.{layer_name}'
-
-    converted = {}
-    for key, value in stripped.items():
-        layer, _, name = key.rpartition('.')
-        converted[f'{renames[layer]}.{name}' if layer in renames else key] = value
-    return converted
+    ours = [f'blocks.{i}.{j}' for i, stage in enumerate(stages) for j in range(len(stage))]
+    renames = dict(_NETWORK_NAMES)
+    for (_, block_layers), block in zip(sorted(blocks.items()), ours, strict=False):
+        last = max((int(name) for name in block_layers if name.isdecimal()), default=0)
+        names = {**_BLOCK_NAMES, **{str(i): name for i, name in _BLOCK_SEQUENCES.get(last, {}).items()}}
+        for name, layer in block_layers.items():
+            if name in names:
+                renames[layer] = f'{block}.{names[name]}'
+    return {
+        f'{renames.get(layer, layer)}.{key.rpartition(".")[2]}'.lstrip('.'): state_dict[key]
+        for key, layer in layers.items() if layer != _UNUSED
+    }
 
 
 def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[str, torch.Tensor]:
-    """ What timm calls on pretrained weights before they are adapted to the model's classes and input channels."""
-    return convert_state_dict(state_dict.get('state_dict', state_dict), model)
+    """ What timm calls on pretrained weights before they are adapted to the model's classes and input channels.
+
+    Raises:
+        RuntimeError: If a tensor but those of the classifier and the stem, which timm adapts, does not fit.
+    """
+    converted = convert_state_dict(state_dict.get('state_dict', state_dict), model)
+    # timm loads what it has adapted without being strict, and what is missing would stay random in silence
+    expected = model.state_dict()
+    body = {key: value for key, value in converted.items() if not key.startswith('classifier.')}
+    body.update({key: value for key, value in expected.items() if key.startswith('classifier.')})
+    if 'conv_stem.weight' in body:
+        body['conv_stem.weight'] = expected['conv_stem.weight']
+    check_state_dict(body, model)
+    return converted
+
+
+def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> Dict[str, Any]:
+    """ Read a checkpoint of PyTorch's format that may have been written by anyone.
+
+    Nothing in it is executed: tensors, plain Python values and `argparse.Namespace`, where timm keeps the arguments of
+    a training, are all that is read.
+
+    Args:
+        file: The file, or only its name if there is
+        content: what is in it.
+
+    Returns:
+        State dict, or dict that holds one or two and what a training script put beside them.
+
+    Raises:
+        RuntimeError: If the file can't be read, holds anything else, or no tensors.
+    """
+    try:
+        source: Any = str(file) if content is None else io.BytesIO(content)
+        # torch keeps what is safe for all threads at once
+        with _READING, torch.serialization.safe_globals([Namespace]):
+            checkpoint = torch.load(source, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as e:
+        # torch's message goes on with ways to execute it all the same
+        found = re.search(r'GLOBAL ([\w.]+)', str(e)) or re.search(r'(?:Unsupported|Trying to) (.+)', str(e))
+        what = f'it holds {found[1]}' if found else 'it is no PyTorch checkpoint or a damaged one'
+        raise RuntimeError(
+            f'{file} is refused, {what}: only tensors, plain values and argparse.Namespace are read, nothing is'
+            ' executed.') from None
+    except Exception as e:  # what bytes that are no checkpoint lead to is anyone's guess
+        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
+        raise RuntimeError(f'{file} can not be read as a PyTorch checkpoint: {reason}.') from None
+    if not isinstance(checkpoint, dict):
+        kind = type(checkpoint).__name__
+        raise RuntimeError(f'{file} holds a {kind}: expected a state dict or a training checkpoint.')
+    return checkpoint
+
+
+def select_state_dict(checkpoint: Dict[str, Any], ema: Optional[bool] = None) -> Tuple[Dict[str, torch.Tensor], str]:
+    """ Weights in a checkpoint.
+
+    Args:
+        checkpoint: What `read_checkpoint` returns.
+        ema: Averaged weights or raw ones; the averaged ones where there are any if None, as timm does.
+
+    Returns:
+        State dict without `module.` prefixes, and what it is, 'EMA' or 'raw'.
+
+    Raises:
+        RuntimeError: If there are no such weights, or if some are no finite numbers.
+    """
+    averaged, raw = (checkpoint.get(key) for key in ('state_dict_ema', 'state_dict'))
+    if raw is None:
+        raw = checkpoint.get('model', checkpoint)
+    if ema and not averaged:
+        raise RuntimeError('The checkpoint has no EMA weights (state_dict_ema): take the raw ones.')
+    kind = 'raw' if not averaged or ema is False else 'EMA'
+    state_dict = averaged if kind == 'EMA' else raw
+    if not isinstance(state_dict, dict) or not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
+        raise RuntimeError(f'The checkpoint holds no weights, only {_named([str(key) for key in checkpoint])}.')
+    strange = [str(key) for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise RuntimeError(f'The state dict holds what is no tensor: {_named(strange)}.')
+    broken = [key for key, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise RuntimeError(f'The weights are damaged, NaN or infinite in {_named(broken)}: take another checkpoint.')
+    return {key.removeprefix('module.'): value for key, value in state_dict.items()}, kind
+
+
+def weights_overlay(
+        variant: str,
+        pretrained_cfg: Any = None,
+        overlay: Optional[Dict[str, Any]] = None,
+        cache_dir: Optional[Union[str, Path]] = None,
+) -> Dict[str, Any]:
+    """ Overlay of a pretrained_cfg in which the authors' checkpoint has become a state dict that timm takes.
+
+    timm can fetch or read no such file itself: they hold an `argparse.Namespace`, are pinned by git's digest, and all
+    have one name.
+
+    Args:
+        variant: Name of the model.
+        pretrained_cfg: Tag or dict, as `build_model_with_cfg` takes it.
+        overlay: Overlay as the user gave it, with a `file` or `url` of their own perhaps.
+        cache_dir: Folder for downloads.
+
+    Returns:
+        The overlay, with the weights if they come from an authors' address or a PyTorch file, as it was otherwise.
+
+    Raises:
+        RuntimeError: If the weights can't be had.
+    """
+    overlay = dict(overlay or {})
+    cfg: Any = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
+    if cfg.state_dict or cfg.hf_hub_id or cfg.source in ('hf-hub', 'local-dir'):
+        return overlay
+    if cfg.file and not cfg.file.endswith('.safetensors'):
+        checkpoint = read_checkpoint(cfg.file)
+    elif not cfg.file and find_directory(cfg.url):
+        checkpoint = read_checkpoint(cfg.url, fetch(cfg.url, cache_dir))
+    else:
+        return overlay
+    overlay['state_dict'], kind = select_state_dict(checkpoint)
+    _logger.info(f'Loading the {kind} weights of {cfg.file or cfg.url}')
+    return overlay
 
 
 def _named(keys: List[str]) -> str:

@@ -95,6 +95,26 @@ def demo(
         )
 
 
+@app.command()
+def convert(
+        checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help='Checkpoint, .pth.tar or .pth.')],
+        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
+        model: Annotated[Optional[str], typer.Option(help='Model that it is of; found out if not given.')] = None,
+        ema: Annotated[
+            Optional[bool],
+            typer.Option('--ema/--no-ema', help='Averaged weights or raw ones; averaged where there are any.'),
+        ] = None,
+        half: Annotated[bool, typer.Option('--half', help='Save in 16 bits.')] = False,
+) -> None:
+    """Make a Hub folder of the authors' checkpoints, or of timm's training checkpoints of MobileNeXt models."""
+    with _plain_errors():
+        if model is not None:
+            _check_model(model)
+        from .convert import run_convert
+
+        run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
+
+
 def main() -> None:
     """ Console entry point."""
     app()

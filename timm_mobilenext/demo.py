@@ -19,19 +19,18 @@ from rich.progress import Progress, track
 
 import timm
 from timm.data import create_dataset, create_loader, resolve_data_config
-from timm.models import save_for_hf
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import accuracy, ModelEmaV3, random_seed
 
 from .files import replacing, tidy
+from .hub import check_hub_folder, save_hub_folder
 
 __all__ = ['run_demo']
 
 History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
 
 DIGITS, MODEL, PICTURE, MARKER = 'digits', 'model', 'demo.png', '.timm-mobilenext-demo'
-MODEL_FILES = {'config.json', 'model.safetensors', 'pytorch_model.bin', 'README.md'}
 # no worker processes: Ctrl-C meets one process, and small images are no work for more
 LOADER_ARGS: Dict[str, Any] = dict(use_prefetcher=False, num_workers=0, persistent_workers=False)
 
@@ -233,11 +232,8 @@ def predict(model: torch.nn.Module, loader: Any) -> Tuple[torch.Tensor, torch.Te
 
 
 def save_model(folder: Path, model: Any, model_name: str, class_names: List[str], top1: float, digits: bool) -> None:
-    """ Save a model as a Hub folder: config.json, weights, and a model card."""
-    # the local-dir: of timm before 1.0.29 reads no safetensors
-    safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
-    save_for_hf(model, str(folder), model_config=dict(label_names=class_names), safe_serialization=safe)
-    (folder / 'README.md').write_text(encoding='utf-8', data=CARD.format(
+    """ Save a model as a Hub folder."""
+    card = CARD.format(
         license='apache-2.0' if digits else 'other',
         model_name=model_name,
         data="scikit-learn's handwritten digits" if digits else 'an image folder',
@@ -245,7 +241,8 @@ def save_model(folder: Path, model: Any, model_name: str, class_names: List[str]
         img_size=model.pretrained_cfg['input_size'][-1],
         top1=top1,
         classes=', '.join(class_names),
-    ))
+    )
+    save_hub_folder(folder, model, card, label_names=class_names)
 
 
 def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: torch.Tensor) -> float:
@@ -381,8 +378,6 @@ def claim_output(output: Path) -> None:
     if any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f'{output} is not empty and not from this demo: give another --output.')
     (output / MARKER).touch()
-    for name in (DIGITS, MODEL, PICTURE):
+    for name in (DIGITS, PICTURE):
         tidy(output / name)
-    others = {file.name for file in (output / MODEL).glob('*')} - MODEL_FILES
-    if others:
-        raise ValueError(f'{output / MODEL} would be replaced, but {min(others)} there is not its own: move it away.')
+    check_hub_folder(output / MODEL)

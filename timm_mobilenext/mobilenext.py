@@ -1,12 +1,12 @@
 """ MobileNeXt
 
 The networks of sandglass blocks that the paper sets against MobileNetV2, at five widths and with four identity tensor
-multipliers.
+multipliers, and the authors' three in the manner of EfficientNet.
 
 Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
 
-Architecture and weight initialization after the authors' `mobilenext/codebase/models/mnext.py` in
-https://github.com/zhoudaquan/rethinking_bottleneck_design
+Architectures and weight initialization after the authors' `mobilenext/codebase/models/mnext.py` and
+`efficient_mnext/model.py` beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
 from copy import deepcopy
@@ -45,8 +45,15 @@ from .builder import (
     SandglassNetBuilder,
     SqueezeExcite,
 )
-from .checkpoints import check_state_dict, checkpoint_filter_fn, convert_pre_hook, convert_state_dict
-from .sandglass import check_identity_multiplier, DW_POSITIONS, fold_bn
+from .checkpoints import (
+    check_state_dict,
+    checkpoint_filter_fn,
+    convert_pre_hook,
+    convert_state_dict,
+    weights_overlay,
+)
+from .fetch import authors_url
+from .sandglass import check_identity_multiplier, DW_POSITIONS, fold_bn, reduce_channels, reduce_channels_even
 
 __all__ = ['MobileNeXt', 'MobileNeXtFeatures', 'create_mobilenext']
 
@@ -72,8 +79,12 @@ def _init_weight_authors(m: nn.Module, n: str = '') -> None:
         nn.init.zeros_(m.bias)
 
 
+def _init_weight_torch(m: nn.Module, n: str = '') -> None:
+    """ Weight initialization of PyTorch, which the layers have been made with."""
+
+
 # None is timm's own scheme
-_INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, timm=None)
+_INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, timm=None, torch=_init_weight_torch)
 
 
 class MobileNeXtTrunk(nn.Module):
@@ -92,6 +103,7 @@ class MobileNeXtTrunk(nn.Module):
             aa_layer: Optional[LayerType] = None,
             se_layer: Optional[LayerType] = None,
             round_chs_fn: Callable = round_channels,
+            reduce_chs_fn: Callable = reduce_channels,
             drop_rate: float = 0.,
             drop_path_rate: float = 0.,
             feature_location: str = 'bottleneck',
@@ -112,12 +124,14 @@ class MobileNeXtTrunk(nn.Module):
             aa_layer: Anti-aliasing layer.
             se_layer: Squeeze-and-excitation layer.
             round_chs_fn: Channel rounding function.
+            reduce_chs_fn: Width of a bottleneck, of the widths in and out and the reduction.
             drop_rate: Dropout rate for classifier.
             drop_path_rate: Drop path rate for stochastic depth.
             feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
                 wide tensor that enters that block's second depthwise convolution, 'downsample' for the one that enters
                 the strided depthwise convolution of the block after (of the last block, as 'expansion').
-            weight_init: Weight initialization, the 'authors' scheme or that of 'timm' for EfficientNet-style networks.
+            weight_init: Weight initialization, the 'authors' scheme for MobileNetV2-style networks, that of 'timm' for
+                EfficientNet-style ones, or the layers' own of 'torch', the authors' for EfficientNet-style ones.
 
         Raises:
             ValueError: If an argument is impossible.
@@ -149,6 +163,7 @@ class MobileNeXtTrunk(nn.Module):
             output_stride=output_stride,
             pad_type=pad_type,
             round_chs_fn=round_chs_fn,
+            reduce_chs_fn=reduce_chs_fn,
             act_layer=act_layer,
             norm_layer=norm_layer,
             aa_layer=resolve_aa_layer(aa_layer),
@@ -445,6 +460,9 @@ def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) ->
             kwargs_filter = ('num_classes', 'global_pool')
             model_cls = MobileNeXtFeatures
     pretrained_strict = kwargs.pop('pretrained_strict', True)
+    if pretrained:
+        kwargs['pretrained_cfg_overlay'] = weights_overlay(
+            variant, kwargs.get('pretrained_cfg'), kwargs.get('pretrained_cfg_overlay'), kwargs.get('cache_dir'))
 
     model = build_model_with_cfg(
         model_cls,
@@ -458,6 +476,8 @@ def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) ->
     )
     if features_mode == 'cls':
         model.pretrained_cfg = model.default_cfg = pretrained_cfg_for_features(model.pretrained_cfg)
+    for m in (model, getattr(model, 'model', model)):  # weights are loaded, and a cfg is no place for them
+        m.pretrained_cfg.pop('state_dict', None)
     return model
 
 
@@ -471,6 +491,7 @@ def _gen_mobilenext(
         dw_position: str = 'both',
         linear_bottleneck: bool = True,
         noskip: bool = False,
+        pw_groups: int = 1,
         pretrained: bool = False,
         **kwargs: Any,
 ) -> Any:
@@ -488,6 +509,7 @@ def _gen_mobilenext(
         dw_position: Where the depthwise convolutions sit.
         linear_bottleneck: No activation after the narrowing 1x1.
         noskip: No shortcuts.
+        pw_groups: Groups of the 1x1 convolutions in blocks with both depthwise convolutions.
     """
     if arch_def is None:
         arch_def = [
@@ -523,12 +545,50 @@ def _gen_mobilenext(
             dw_position=dw_position,
             linear_bottleneck=linear_bottleneck,
             noskip=noskip,
+            pw_groups=pw_groups,
         ),
         round_chs_fn=partial(round_channels, multiplier=channel_multiplier),
         norm_layer=resolve_norm_layer(kwargs.pop('norm_layer', None) or nn.BatchNorm2d, resolve_bn_args(kwargs)),
         **kwargs,
     )
     return _create_mobilenext(variant, pretrained, **model_kwargs)
+
+
+def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: float = 0.25, **kwargs: Any) -> Any:
+    """ Creates a MobileNeXt model in the manner of EfficientNet, or its feature extractor.
+
+    Ref impl: https://github.com/zhoudaquan/rethinking_bottleneck_design/blob/main/mobilenext/codebase/models/efficient_mnext/model.py
+
+    Args:
+        block_type: Type of the blocks, 'sg' or 'gsg'.
+        se_ratio: Squeeze-and-excitation ratio of the blocks.
+    """
+    # stride, kernel size, reduction, channels and repeats of each stage; no shortcut at a reduction of 2
+    arch_def = [
+        [f'{block_type}_r{r}_k{k}_s{s}_e{e}_c{c}_se{se_ratio}{"_noskip" if e == 2 else ""}']
+        for e, k, c, r, s in (
+            (2, 3, 96, 1, 1),  # stage 0, 112x112 in
+            (6, 3, 144, 1, 2),  # stage 1, 112x112 in
+            (6, 5, 192, 3, 2),  # stage 2, 56x56 in
+            (6, 3, 288, 3, 2),  # stage 3, 28x28 in
+            (6, 5, 384, 4, 1),  # stage 4, 14x14 in
+            (6, 5, 576, 4, 2),  # stage 5, 14x14 in
+            (6, 3, 960, 3, 1),  # stage 6, 7x7 in
+            (6, 3, 1280, 1, 1),  # stage 7, 7x7 in
+        )
+    ]
+    model_args = dict(
+        arch_def=arch_def,
+        reduce_chs_fn=reduce_channels_even,
+        act_layer='silu',
+        pad_type='same',
+        bn_eps=1e-3,
+        bn_momentum=0.01,
+        drop_rate=0.2,
+        drop_path_rate=0.2,
+        weight_init='torch',
+    )
+    return _gen_mobilenext(variant, **dict(model_args, **kwargs))
 
 
 def create_mobilenext(arch_def: List[List[str]], **kwargs: Any) -> nn.Module:
@@ -559,15 +619,28 @@ def _cfg(url: str = '', **kwargs: Any) -> Dict[str, Any]:
     }
 
 
+def _official_cfg(directory: str, top1: float, top5: float, **kwargs: Any) -> Dict[str, Any]:
+    """ Weights of the authors, with the accuracy in the summary.csv beside them."""
+    return _cfg(
+        url=authors_url(directory),
+        license='bsd-3-clause-clear',
+        notes=(f'ImageNet-1k top-1 {top1}, top-5 {top5} in the log of the authors',),
+        **kwargs,
+    )
+
+
 default_cfgs = generate_default_cfgs({
     'mobilenext_035.untrained': _cfg(),
     'mobilenext_050.untrained': _cfg(),
     'mobilenext_075.untrained': _cfg(),
-    'mobilenext_100.untrained': _cfg(),
+    'mobilenext_100.official_in1k': _official_cfg('74_02_full_id_tensor', top1=74.022, top5=91.646),
     'mobilenext_140.untrained': _cfg(),
-    'mobilenext_100_id050.untrained': _cfg(),
+    'mobilenext_100_id050.official_in1k': _official_cfg('74_09_i2rnetv3_half_id', top1=74.092, top5=91.812),
     'mobilenext_100_id033.untrained': _cfg(),
     'mobilenext_100_id017.untrained': _cfg(),
+    'mobilenext_s.official_in1k': _official_cfg('76_05_3_94_model', top1=76.056, top5=92.744),
+    'mobilenext_l.official_in1k': _official_cfg('4_29M_76_6', top1=76.586, top5=92.934),
+    'mobilenext_l_ghost.official_in1k': _official_cfg('5_68M_76_8', top1=76.788, top5=93.178),
 })
 
 
@@ -625,3 +698,23 @@ def mobilenext_100_id017(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
     """ MobileNeXt w/ shortcuts on 1/6 of the channels"""
     model_args = dict(identity_multiplier=1 / 6)
     return _gen_mobilenext('mobilenext_100_id017', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_s(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt in the manner of EfficientNet-B0"""
+    return _gen_mobilenext_efficient('mobilenext_s', pretrained=pretrained, **kwargs)
+
+
+@register_model
+def mobilenext_l(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt in the manner of EfficientNet-B1, 1x1 convolutions in 2 groups"""
+    model_args = dict(depth_multiplier=1.1, pw_groups=2)
+    return _gen_mobilenext_efficient('mobilenext_l', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_l_ghost(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt in the manner of EfficientNet-B1, w/ ghost split"""
+    model_args = dict(depth_multiplier=1.1, block_type='gsg', se_ratio=0.125)
+    return _gen_mobilenext_efficient('mobilenext_l_ghost', pretrained=pretrained, **dict(model_args, **kwargs))

@@ -1,14 +1,14 @@
-""" Sandglass block of MobileNeXt
+""" Sandglass blocks of MobileNeXt
 
 The inverted residual turned inside out: wide -> narrow -> wide. The shortcut and both depthwise convolutions sit on the
 wide features, the bottleneck is two linear 1x1 convolutions.
 
 Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
-Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnext.py` in
-https://github.com/zhoudaquan/rethinking_bottleneck_design
+Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnext.py` and `efficient_mnext/model.py`
+beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Tuple, Type
 
 import torch
 import torch.nn as nn
@@ -25,7 +25,10 @@ from timm.layers import (
     make_divisible,
 )
 
-__all__ = ['SandglassBlock', 'DW_POSITIONS', 'fold_bn', 'check_identity_multiplier']
+__all__ = [
+    'SandglassBlock', 'GhostSandglassBlock', 'DW_POSITIONS', 'check_identity_multiplier', 'fold_bn',
+    'reduce_channels', 'reduce_channels_even',
+]
 
 ModuleType = Type[nn.Module]
 
@@ -49,12 +52,17 @@ def check_identity_multiplier(multiplier: float) -> float:
     return multiplier
 
 
-def _reduce_channels(in_chs: int, out_chs: int, exp_ratio: float) -> int:
+def reduce_channels(in_chs: int, out_chs: int, exp_ratio: float) -> int:
     """ Width of the bottleneck, as in the authors' mnext.py: in // ratio, but no less than a sixth of the output."""
     mid_chs = int(in_chs // exp_ratio)
     if mid_chs < out_chs / 6:
         mid_chs = make_divisible(math.ceil(out_chs / 6), 16)
     return mid_chs
+
+
+def reduce_channels_even(in_chs: int, out_chs: int, exp_ratio: float) -> int:
+    """ Width of the bottleneck, as in the authors' efficient_mnext/model.py: in // ratio, made even."""
+    return make_divisible(int(in_chs // exp_ratio), 2)
 
 
 def _depthwise_groups(group_size: int, chs: int) -> int:
@@ -96,6 +104,8 @@ class SandglassBlock(nn.Module):
       * channels changed at stride 1: none, two 1x1 convolutions only; both at a reduction of 2 or with `keep_dw`.
     Any other `dw_position` than 'both' moves those that exist, at least one and only one of them strided at stride 2.
     """
+    # part of the channels that passes by the bottleneck where both depthwise convolutions exist
+    bypass_ratio = 0.
 
     def __init__(
             self,
@@ -112,6 +122,8 @@ class SandglassBlock(nn.Module):
             dw_position: str = 'both',
             keep_dw: bool = False,
             linear_bottleneck: bool = True,
+            pw_groups: int = 1,
+            reduce_chs_fn: Callable = reduce_channels,
             downsample: bool = False,
             act_layer: LayerType = nn.ReLU6,
             norm_layer: LayerType = nn.BatchNorm2d,
@@ -138,6 +150,8 @@ class SandglassBlock(nn.Module):
             keep_dw: Keep both depthwise convolutions, and no shortcut (authors' `keep_3x3`, used in rows of one block
                 that change channels at stride 1).
             linear_bottleneck: No activation after the narrowing 1x1.
+            pw_groups: Groups of the 1x1 convolutions, where both depthwise convolutions exist (authors' `group_1x1`).
+            reduce_chs_fn: Width of the bottleneck, of the widths in and out and the reduction.
             downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
                 convolutions exist, and that there is no shortcut, follows the design.
             act_layer: Activation layer.
@@ -147,7 +161,7 @@ class SandglassBlock(nn.Module):
             drop_path_rate: Stochastic depth rate.
 
         Raises:
-            ValueError: If the identity multiplier, the depthwise position, the reduction, or the group size is
+            ValueError: If the identity multiplier, the depthwise position, the reduction, or a number of groups is
                 impossible.
         """
         dd = {'device': device, 'dtype': dtype}
@@ -160,8 +174,9 @@ class SandglassBlock(nn.Module):
         norm_act_layer = get_norm_act_layer(norm_layer, act_layer)
         downsample = downsample or stride > 1
         keeps_shape = in_chs == out_chs and not downsample
-        mid_chs = _reduce_channels(in_chs, out_chs, exp_ratio)
+        mid_chs = reduce_chs_fn(in_chs, out_chs, exp_ratio)
 
+        self.out_chs = out_chs
         self.has_skip = keeps_shape and not (noskip or keep_dw)
         # integer division: a float 1/3 must not lose a channel
         self.skip_chs = int(in_chs * identity_multiplier + 1e-6)
@@ -173,6 +188,14 @@ class SandglassBlock(nn.Module):
 
         both_dw = keeps_shape or keep_dw or exp_ratio == 2
         any_dw = both_dw or downsample
+        bypass_chs = math.ceil(in_chs * self.bypass_ratio) if both_dw and dw_position == 'both' else 0
+        self.bypass_chs = bypass_chs
+        pw_chs = in_chs - bypass_chs, mid_chs, out_chs - bypass_chs
+        if pw_chs[2] < 1:
+            raise ValueError(f'{out_chs} output channels are none but the {bypass_chs} that pass by the bottleneck.')
+        pw_groups = pw_groups if both_dw else 1
+        if pw_groups < 1 or any(chs % pw_groups for chs in pw_chs):
+            raise ValueError(f'pw_groups {pw_groups} does not divide {pw_chs}, the channels of the 1x1 convolutions.')
         self.dw_in_bottleneck = dw_position == 'bottleneck'
         has_dw2 = any_dw and dw_position != 'before'
         has_dw1 = both_dw and dw_position != 'after' or any_dw and not has_dw2
@@ -203,12 +226,12 @@ class SandglassBlock(nn.Module):
             dw1_chs, has_dw1, strided=not has_dw2, apply_act=not self.dw_in_bottleneck)
 
         # Pointwise reduction, linear
-        self.conv_pw1 = create_conv2d(in_chs, mid_chs, 1, padding=pad_type, **dd)
+        self.conv_pw1 = create_conv2d(in_chs - bypass_chs, mid_chs, 1, groups=pw_groups, padding=pad_type, **dd)
         self.bn2 = norm_act_layer(mid_chs, inplace=True, apply_act=not linear_bottleneck, **dd)
 
         # Pointwise expansion
-        self.conv_pw2 = create_conv2d(mid_chs, out_chs, 1, padding=pad_type, **dd)
-        self.bn3 = norm_act_layer(out_chs, inplace=True, **dd)
+        self.conv_pw2 = create_conv2d(mid_chs, out_chs - bypass_chs, 1, groups=pw_groups, padding=pad_type, **dd)
+        self.bn3 = norm_act_layer(out_chs - bypass_chs, inplace=True, **dd)
 
         # Depthwise convolution after the expansion, linear
         self.conv_dw2, self.bn4, self.aa2 = _depthwise(
@@ -221,8 +244,8 @@ class SandglassBlock(nn.Module):
     def feature_info(self, location: str) -> Dict[str, Any]:
         if location == 'expansion':  # wide tensor that enters the second depthwise convolution
             if self.dw_in_bottleneck:
-                return dict(module='bn3', hook_type='forward', num_chs=self.conv_pw2.out_channels)
-            return dict(module='conv_dw2', hook_type='forward_pre', num_chs=self.conv_pw2.out_channels)
+                return dict(module='bn3', hook_type='forward', num_chs=self.out_chs)
+            return dict(module='conv_dw2', hook_type='forward_pre', num_chs=self.out_chs)
         elif location == 'downsample':  # tensor that enters the strided depthwise convolution
             name = 'conv_dw1' if isinstance(self.conv_dw2, nn.Identity) else 'conv_dw2'
             conv = getattr(self, name)
@@ -230,7 +253,14 @@ class SandglassBlock(nn.Module):
                 return self.feature_info('expansion')
             return dict(module=name, hook_type='forward_pre', num_chs=conv.in_channels)
         else:  # location == 'bottleneck', block output
-            return dict(module='', num_chs=self.conv_pw2.out_channels)
+            return dict(module='', num_chs=self.out_chs)
+
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv_pw1(x)
+        x = self.bn2(x)
+        x = self.conv_pw2(x)
+        x = self.bn3(x)
+        return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x
@@ -248,10 +278,7 @@ class SandglassBlock(nn.Module):
             x = self.conv_dw1(x)
             x = self.bn1(x)
             x = self.aa1(x)
-            x = self.conv_pw1(x)
-            x = self.bn2(x)
-            x = self.conv_pw2(x)
-            x = self.bn3(x)
+            x = self.bottleneck(x)
             x = self.conv_dw2(x)
             x = self.bn4(x)
             x = self.aa2(x)
@@ -272,3 +299,25 @@ class SandglassBlock(nn.Module):
         self.bn2 = fold_bn(self.conv_pw1, self.bn2)
         self.bn3 = fold_bn(self.conv_pw2, self.bn3)
         self.bn4 = fold_bn(self.conv_dw2, self.bn4)
+
+
+class GhostSandglassBlock(SandglassBlock):
+    """ Sandglass block w/ ghost split
+
+    Where both depthwise convolutions exist, only the first half of the channels goes through the bottleneck, and the
+    other half is concatenated behind what comes out. Authors' `GhostI2RBlock` in `efficient_mnext/model.py`.
+    """
+    bypass_ratio = 0.5
+
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        n = self.conv_pw1.in_channels
+        bypass = x[:, n:]
+        if self.bypass_chs:
+            x = x[:, :n]
+        x = self.conv_pw1(x)
+        x = self.bn2(x)
+        x = self.conv_pw2(x)
+        x = self.bn3(x)
+        if self.bypass_chs:
+            x = torch.cat([x, bypass], dim=1)
+        return x

@@ -1,0 +1,268 @@
+"""timm-mobilenext convert, run as a user does: the authors' checkpoints and timm's own made Hub folders."""
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from authors import load_golden
+from helpers import rel_error
+from test_pretrained import authors_checkpoint, Evil, OFFICIAL
+from typer.testing import CliRunner
+
+import timm
+from timm.utils import ModelEmaV3
+
+from timm_mobilenext import fetch
+from timm_mobilenext.cli import app
+from timm_mobilenext.convert import run_convert
+from timm_mobilenext.fetch import blob_id_of
+
+pytestmark = pytest.mark.tools
+
+ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
+
+
+def convert(*arguments):
+    result = CliRunner().invoke(app, ['convert', *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def load(folder, **kwargs):
+    return timm.create_model(f'local-dir:{folder}', pretrained=True, **kwargs).eval()
+
+
+def is_golden(model, golden_name):
+    golden = load_golden(golden_name)
+    with torch.no_grad():
+        logits = model.double()(golden.image.double())
+    return rel_error(logits, golden.outputs['logits']) < 1e-9
+
+
+def save(folder, checkpoint):
+    torch.save(checkpoint, folder / 'checkpoint.pth.tar')
+    return folder / 'checkpoint.pth.tar'
+
+
+@pytest.mark.parametrize('name', OFFICIAL)
+def test_official_file(name, tmp_path, monkeypatch, capsys):
+    directory, golden_name, ema = OFFICIAL[name]
+    file = tmp_path / 'model_best.pth.tar'
+    file.write_bytes(authors_checkpoint(name))
+    blob_id = blob_id_of(file.read_bytes())
+    monkeypatch.setitem(fetch.BLOB_IDS, directory, blob_id)
+    run_convert(file, tmp_path / 'out')
+    shown = capsys.readouterr().out
+    assert f"git blob id {blob_id}, the authors' {directory}" in shown
+    assert f'{name}, by digest; 1000 classes' in shown
+    assert 'epoch 207, metric 74.022' in shown
+    assert f'weights  {"EMA" if ema else "raw"}\n' in shown
+
+    assert {path.name for path in (tmp_path / 'out').iterdir()} >= {'config.json', 'model.safetensors', 'README.md'}
+    assert is_golden(load(tmp_path / 'out'), golden_name)
+    config = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert config['architecture'] == name
+    assert config['pretrained_cfg']['license'] == 'bsd-3-clause-clear'
+    card = (tmp_path / 'out' / 'README.md').read_text()
+    assert 'license: bsd-3-clause-clear' in card and blob_id in card and 'top-1 7' in card
+
+
+@pytest.mark.parametrize('name', ['mobilenext_s', 'mobilenext_l_ghost'])
+def test_unknown_file_is_identified(name, tmp_path):
+    """The same networks, of files that no digest tells of."""
+    file = tmp_path / 'model_best.pth.tar'
+    file.write_bytes(authors_checkpoint(name))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert 'no file known here' in stdout and f'{name}, by keys and shapes; 1000' in stdout
+    assert is_golden(load(tmp_path / 'out'), OFFICIAL[name][1])
+    config = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert not {'license', 'tag', 'notes', 'origin_url'} & set(config['pretrained_cfg'])
+
+
+def test_multipliers_leave_no_trace_and_can_be_told(tmp_path):
+    file = save(tmp_path, load_golden('mnext_w100_id2').state_dict)  # a plain state dict, as for detection
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert 'mobilenext_100, by keys and shapes, as of mobilenext_100_id017' in stdout and '--model' in stdout
+    assert 'nothing is said of it' in stdout
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out', '--model', 'mobilenext_100_id050')
+    assert code == 0, stderr
+    assert 'mobilenext_100_id050, as told' in stdout
+    assert is_golden(load(tmp_path / 'out'), 'mnext_w100_id2')
+
+
+@pytest.mark.parametrize('ema', [True, False])
+def test_ema_or_raw(tmp_path, ema):
+    golden = load_golden('efficient_b0')
+    other = {key: value + 1 for key, value in golden.state_dict.items()}
+    file = save(tmp_path, dict(
+        state_dict=other if ema else golden.state_dict, state_dict_ema=golden.state_dict if ema else other))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out', '--ema' if ema else '--no-ema')
+    assert code == 0, stderr
+    assert f'weights  {"EMA" if ema else "raw"}' in stdout
+    assert is_golden(load(tmp_path / 'out'), 'efficient_b0')
+
+
+def test_half(tmp_path):
+    file = save(tmp_path, load_golden('mnext_w035').state_dict)
+    sizes = []
+    for option in ([], ['--half']):
+        code, stdout, stderr = convert(file, '-o', tmp_path / 'out', *option)
+        assert code == 0, stderr
+        sizes.append((tmp_path / 'out' / 'model.safetensors').stat().st_size)
+    assert 'made 16 bits' in stdout and sizes[1] < 0.51 * sizes[0]
+    expected = timm.create_model('mobilenext_035')
+    expected.load_state_dict(load_golden('mnext_w035').state_dict)
+    expected = expected.half().float().state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in load(tmp_path / 'out').state_dict().items())
+
+
+def test_training_checkpoint_of_timm(tmp_path):
+    """With other classes, channels and size than a model's default, as timm's train.py saves it."""
+    model = timm.create_model('mobilenext_050', num_classes=7, in_chans=1)
+    ema = ModelEmaV3(model)
+    for p in ema.module.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    args = argparse.Namespace(
+        model='mobilenext_050', img_size=96, input_size=None, mean=(0.1,), std=(0.2,), interpolation='bilinear',
+        crop_pct=0.9, model_kwargs={})
+    file = save(tmp_path, dict(
+        epoch=3, arch='mobilenext_050', state_dict=model.state_dict(), state_dict_ema=ema.module.state_dict(),
+        optimizer={}, version=2, args=args, metric=12.5))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert 'mobilenext_050, by its arch; 7 classes' in stdout and 'epoch 3, metric 12.5' in stdout
+    loaded = load(tmp_path / 'out')
+    x = torch.randn(2, 1, 96, 96)
+    torch.testing.assert_close(loaded(x), ema.module.eval()(x))
+    cfg = loaded.pretrained_cfg
+    assert tuple(cfg['input_size']) == (1, 96, 96) and cfg['crop_pct'] == 0.9 and cfg['interpolation'] == 'bilinear'
+    assert tuple(cfg['mean']) == (0.1,) and tuple(cfg['std']) == (0.2,)
+
+
+def test_backbone_without_classifier(tmp_path):
+    weights = {k: v for k, v in load_golden('mnext_w100').state_dict.items() if k.startswith('features.')}
+    code, stdout, stderr = convert(save(tmp_path, weights), '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert '0 classes' in stdout and load(tmp_path / 'out')(torch.randn(1, 3, 64, 64)).shape == (1, 1280)
+
+
+def test_adapts_as_timms_own(tmp_path):
+    file = save(tmp_path, load_golden('mnext_w035').state_dict)
+    assert convert(file, '-o', tmp_path / 'out')[0] == 0
+    assert load(tmp_path / 'out', num_classes=3, in_chans=1)(torch.randn(1, 1, 64, 64)).shape == (1, 3)
+    assert len(load(tmp_path / 'out', features_only=True)(torch.randn(1, 3, 64, 64))) == 5
+    weights = dict(file=str(tmp_path / 'out' / 'model.safetensors'))
+    model = timm.create_model('mobilenext_035', pretrained=True, pretrained_cfg_overlay=weights, num_classes=3)
+    assert torch.equal(model.conv_stem.weight, load_golden('mnext_w035').state_dict['features.0.0.weight'])
+
+
+# bad input
+
+def evil(folder):
+    return save(folder, dict(state_dict={}, args=Evil(folder / 'executed')))
+
+
+def truncated(folder):
+    file = save(folder, load_golden('mnext_w035').state_dict)
+    file.write_bytes(file.read_bytes()[:-5000])
+    return file
+
+
+def text(folder):
+    (folder / 'notes.txt').write_text('three years of work')
+    return folder / 'notes.txt'
+
+
+def damaged(folder):
+    weights = {key: value.clone() for key, value in load_golden('mnext_w035').state_dict.items()}
+    weights['classifier.1.weight'][0, 0] = float('nan')
+    return save(folder, weights)
+
+
+@pytest.mark.parametrize('make, options, words', [
+    (evil, [], ['is refused', 'system', 'nothing is executed']),
+    (truncated, [], ['can not be read']),
+    (text, [], ['notes.txt', 'checkpoint']),
+    (damaged, [], ['damaged', 'classifier.1.weight']),
+    (lambda folder: save(folder, {'weight': torch.zeros(2)}), [], ['fits no MobileNeXt model', '--model']),
+    (lambda folder: save(folder, timm.create_model('resnet18').state_dict()), [], ['fits no MobileNeXt model']),
+    (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_050'],
+     ['of another network', 'of another shape']),
+    (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'resnet18'],
+     ['no MobileNeXt model']),
+    (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_35'],
+     ['did you mean mobilenext_035']),
+    (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--ema'], ['no EMA weights']),
+], ids=['evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA'])
+def test_bad_checkpoint_is_told_in_one_line(make, options, words, tmp_path):
+    code, stdout, stderr = convert(make(tmp_path), '-o', tmp_path / 'out', *options)
+    assert code == 1 and stdout == ''
+    assert len(stderr.splitlines()) == 1 and stderr.startswith('Error: '), stderr
+    assert all(word in stderr for word in words), stderr
+    assert not (tmp_path / 'out').exists() and not (tmp_path / 'executed').exists()
+
+
+def test_folder_of_others_is_left_alone(tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'thesis.txt').write_text('three years of work')
+    code, _, stderr = convert(save(tmp_path, load_golden('mnext_w035').state_dict), '-o', tmp_path / 'out')
+    assert code == 1 and 'thesis.txt' in stderr
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['thesis.txt']
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path):
+    """Ten kills, each at another step of the writing, which strace-like hooks of the interpreter tell."""
+    output = tmp_path / 'out'
+    first = load_golden('mnext_w035').state_dict
+    run_convert(save(tmp_path, first), output)
+    old = contents(output)
+    second = {k: v * 0.9 if v.is_floating_point() else v for k, v in first.items()}
+    file = save(tmp_path, second)
+    run_convert(file, tmp_path / 'new')
+    new = contents(tmp_path / 'new')
+    assert old['model.safetensors'] != new['model.safetensors']
+    moments, left = 0, []
+    while True:
+        command = [sys.executable, '-c', KILL_AT, str(moments), str(file), str(output)]
+        process = subprocess.run(command, env=ENV, capture_output=True, text=True)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        moments += 1
+        # the next run puts back or clears away what a kill between two renames has left
+        left.append(contents(output) if output.exists() else contents(tmp_path / '.out.old'))
+        assert left[-1] in (old, new)
+    assert moments >= 10 and contents(output) == new
+    assert {path.name for path in tmp_path.iterdir()} == {'out', 'new', 'checkpoint.pth.tar'}
+
+
+# kills itself before the n-th thing that it would change on the disk once the output is being written
+KILL_AT = """
+import os, signal, sys
+from timm_mobilenext.convert import run_convert
+
+n, file, output = int(sys.argv[1]), *sys.argv[2:]
+count = 0
+
+def watch(event, args):
+    global count
+    paths = [str(a) for a in args if isinstance(a, (str, os.PathLike))]
+    writes = event == 'open' and isinstance(args[1], str) and args[1][:1] in ('w', 'a')
+    changes = writes or event in ('os.rename', 'os.mkdir', 'os.remove', 'os.rmdir')
+    if changes and any('.out.' in path or path.endswith('out') for path in paths):
+        if count == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+
+sys.addaudithook(watch)
+run_convert(Path(file), Path(output))
+"""

@@ -1,0 +1,429 @@
+"""pretrained=True from the loopback: the authors' checkpoints, fetched, checked, read, converted, and every mishap."""
+import argparse
+import io
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from authors import load_golden
+from helpers import rel_error
+from server import dropped, page, Server, status, truncated, without_ranges
+
+import timm
+
+from timm_mobilenext import fetch
+from timm_mobilenext.fetch import blob_id_of
+
+# model -> the authors' directory, our golden file of the network, whether the accuracy is that of EMA weights
+OFFICIAL = {
+    'mobilenext_100': ('74_02_full_id_tensor', 'mnext_w100', False),
+    'mobilenext_100_id050': ('74_09_i2rnetv3_half_id', 'mnext_w100_id2', False),
+    'mobilenext_s': ('76_05_3_94_model', 'efficient_b0', True),
+    'mobilenext_l': ('4_29M_76_6', 'efficient_b1_g2', True),
+    'mobilenext_l_ghost': ('5_68M_76_8', 'efficient_ghost_b1', True),
+}
+FILE = '/74_02_full_id_tensor/model_best.pth.tar'
+
+
+def authors_checkpoint(name, zipped=False):
+    """A training checkpoint as timm of 2020 wrote them."""
+    _, golden_name, ema = OFFICIAL[name]
+    weights = load_golden(golden_name).state_dict
+    raw = {key: value + 1 for key, value in weights.items()} if ema else weights
+    checkpoint = dict(
+        epoch=207,
+        arch='i2rnetv3',
+        state_dict={f'module.{key}': value for key, value in raw.items()},
+        optimizer=dict(state={0: dict(momentum_buffer=torch.zeros(3))}, param_groups=[dict(lr=0.1, params=[0])]),
+        args=argparse.Namespace(model='i2rnetv3', lr=0.1, mean=None, opt='sgd'),
+        version=2,
+        metric=74.022,
+    )
+    if ema:
+        checkpoint['state_dict_ema'] = weights
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(fetch, '_WAIT', 0)
+    server = Server()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def pin(server, monkeypatch):
+    """Serve a content in one of the authors' directories, as the pinned one."""
+    def pin(directory, content):
+        server.files[f'/{directory}/model_best.pth.tar'] = content
+        monkeypatch.setitem(fetch.BLOB_IDS, directory, blob_id_of(content))
+        return dict(url=f'{server.url}/{directory}/model_best.pth.tar')
+    return pin
+
+
+@pytest.fixture
+def official(pin):
+    """mobilenext_100 on the server, and how to create it from there."""
+    overlay = pin('74_02_full_id_tensor', authors_checkpoint('mobilenext_100'))
+
+    def create(cache_dir, **kwargs):
+        return timm.create_model(
+            'mobilenext_100', pretrained=True, pretrained_cfg_overlay=overlay, cache_dir=cache_dir, **kwargs)
+    return create
+
+
+def cached(folder):
+    """What a cache folder holds, without locks."""
+    return sorted(file.name for file in Path(folder).glob('*') if file.suffix != '.lock')
+
+
+def message_of(function, *args, **kwargs):
+    with pytest.raises(RuntimeError) as info:
+        function(*args, **kwargs)
+    message = str(info.value)
+    assert len(message.splitlines()) == 1 and message.endswith('.'), message
+    return message
+
+
+def is_golden(model, golden_name='mnext_w100'):
+    golden = load_golden(golden_name)
+    with torch.no_grad():
+        logits = model.double().eval()(golden.image.double())
+    return rel_error(logits, golden.outputs['logits']) < 1e-9
+
+
+# what users ask for
+
+@pytest.mark.parametrize('name', OFFICIAL)
+@pytest.mark.parametrize('zipped', [False, True])
+def test_pretrained_is_golden(name, zipped, pin, tmp_path, caplog):
+    directory, golden_name, ema = OFFICIAL[name]
+    overlay = pin(directory, authors_checkpoint(name, zipped))
+    with caplog.at_level('INFO'):
+        model = timm.create_model(
+            f'{name}.official_in1k', pretrained=True, pretrained_cfg_overlay=overlay, cache_dir=tmp_path)
+    assert is_golden(model, golden_name)
+    assert ('EMA weights' if ema else 'raw weights') in caplog.text
+    assert 'state_dict' not in model.pretrained_cfg
+    file, = cached(tmp_path)
+    assert directory in file
+
+
+@pytest.mark.parametrize('name', OFFICIAL)
+def test_cfg_says_where_weights_come_from(name):
+    cfg = timm.get_pretrained_cfg(name)
+    directory = OFFICIAL[name][0]
+    assert cfg.tag == 'official_in1k' and cfg.license == 'bsd-3-clause-clear' and cfg.input_size == (3, 224, 224)
+    assert cfg.url == (
+        'https://raw.githubusercontent.com/zhoudaquan/rethinking_bottleneck_design/'
+        f'195ee737952e2f8d729a14b51651748caf35794c/mobilenext/output/{directory}/model_best.pth.tar')
+    assert cfg.notes[0].startswith('ImageNet-1k top-1 7') and 'top-5 9' in cfg.notes[0]
+
+
+def test_pins():
+    assert fetch.BLOB_IDS == {
+        '74_02_full_id_tensor': 'e0a567e52c86ab4a66863745162c758f3fd27d84',
+        '74_09_i2rnetv3_half_id': '03f9b1b59f67ccd2191f7846ff9ad7e8647c753d',
+        '76_05_3_94_model': 'ca388f33536dba371e82807553042a938e082e4c',
+        '4_29M_76_6': '41e94c826600560a08675c9ffa7bf4d1df60fc69',
+        '5_68M_76_8': '2a7772ab796a0b6598068e1755ce3378a0c10f1d',
+    }
+    # git hash-object of an empty file and of "hello\n"
+    assert blob_id_of(b'') == 'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    assert blob_id_of(b'hello\n') == 'ce013625030ba8dba906f756967f9e9ca394464a'
+
+
+def test_listed():
+    assert timm.list_models('mobilenext_*', pretrained=True) == [f'{name}.official_in1k' for name in sorted(OFFICIAL)]
+    assert set(timm.list_pretrained('mobilenext_*')) == {f'{name}.official_in1k' for name in OFFICIAL}
+
+
+@pytest.mark.parametrize('name', ['mobilenext_050', 'mobilenext_140', 'mobilenext_100_id033'])
+def test_no_weights_are_never_random_ones(name):
+    with pytest.raises(RuntimeError, match='No pretrained weights exist'):
+        timm.create_model(name, pretrained=True)
+
+
+def test_adapts_to_classes_and_channels(official, tmp_path):
+    weights = load_golden('mnext_w100').state_dict
+    model = official(tmp_path, num_classes=5, in_chans=1)
+    assert model.classifier.weight.shape == (5, 1280)
+    torch.testing.assert_close(model.conv_stem.weight, weights['features.0.0.weight'].sum(1, keepdim=True))
+    assert torch.equal(model.blocks[-1][-1].bn4.bias, weights['features.20.conv.9.bias'])
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(), dict(feature_location='downsample'), *(dict(feature_cls=cls) for cls in ('list', 'dict', 'hook', 'getter')),
+], ids=str)
+def test_features(official, tmp_path, kwargs):
+    model = official(tmp_path, features_only=True, **kwargs)
+    weights = load_golden('mnext_w100').state_dict
+    stem = model.model.conv_stem if hasattr(model, 'model') else model.conv_stem
+    assert torch.equal(stem.weight, weights['features.0.0.weight'])
+    assert not any('state_dict' in m.pretrained_cfg for m in model.modules() if hasattr(m, 'pretrained_cfg'))
+
+
+def test_default_cache_is_timms(official, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
+    official(None)
+    assert len(cached(tmp_path / 'checkpoints')) == 1
+
+
+def test_second_time_from_the_cache(official, server, tmp_path):
+    official(tmp_path)
+    server.files.clear()
+    assert is_golden(official(tmp_path)) and len(server.requests) == 1
+
+
+def test_downloaded_file(tmp_path):
+    """The authors' file, however it came here: an offline machine, for instance."""
+    file = tmp_path / 'model_best.pth.tar'
+    file.write_bytes(authors_checkpoint('mobilenext_100'))
+    model = timm.create_model('mobilenext_100', pretrained=True, pretrained_cfg_overlay=dict(file=str(file)))
+    assert is_golden(model)
+
+
+def test_unused_norm_is_dropped_and_nothing_else():
+    weights = dict(load_golden('efficient_b0').state_dict)
+    assert '_bn1.weight' in weights
+    model = timm.create_model('mobilenext_s')
+    model.load_state_dict(weights)
+    weights['_bn2.weight'] = weights['_bn1.weight']
+    with pytest.raises(RuntimeError, match='_bn2.weight'):
+        model.load_state_dict(weights)
+
+
+# what goes wrong on the way
+
+@pytest.mark.parametrize('failures, ranges', [
+    ([dropped], [None, 'bytes=']),
+    ([dropped, dropped], [None, 'bytes=', 'bytes=']),
+    ([dropped, without_ranges], [None, 'bytes=']),
+    ([status(503, Retry_After='0')], [None, None]),
+    ([status(429, Retry_After='0'), status(502)], [None, None, None]),
+], ids=['dropped', 'dropped twice', 'no ranges', '503', '429, 502'])
+def test_goes_on_after(failures, ranges, official, server, tmp_path):
+    server.failures = failures
+    assert is_golden(official(tmp_path))
+    assert [asked[:6] if asked else None for asked in server.requests] == ranges
+    assert len(cached(tmp_path)) == 1
+
+
+@pytest.mark.parametrize('failures, words, left', [
+    ([dropped] * 9, ['connection was lost', 'Try again'], ['.part']),
+    ([status(404)], ['404', 'dict(file='], []),
+    ([status(503, Retry_After='0')] * 9, ['503', 'Try again'], []),
+    ([status(503, Retry_After='3600')], ['503', '3600 seconds'], []),
+    ([page], ['a web page', 'is not used'], []),
+    ([truncated], ['another file', 'is not used', 'expected'], []),
+], ids=['dropped', '404', '503', '503 for an hour', 'web page', 'truncated'])
+def test_is_told_and_repeated(failures, words, left, official, server, tmp_path):
+    server.failures = failures
+    message = message_of(official, tmp_path)
+    assert all(word in message for word in [FILE, *words]), message
+    assert [Path(name).suffix for name in cached(tmp_path)] == left
+    server.failures = []
+    assert is_golden(official(tmp_path)) and len(cached(tmp_path)) == 1
+
+
+def test_wrong_digest(official, server, tmp_path):
+    right = server.files[FILE]
+    server.files[FILE] = right[:-1] + bytes([right[-1] ^ 1])
+    message = message_of(official, tmp_path)
+    assert 'another file' in message and blob_id_of(right) in message and blob_id_of(server.files[FILE]) in message
+    assert cached(tmp_path) == []
+    server.files[FILE] = right
+    assert is_golden(official(tmp_path))
+
+
+def test_damaged_cache_is_fetched_anew(official, server, tmp_path, caplog):
+    official(tmp_path)
+    file = tmp_path / cached(tmp_path)[0]
+    file.write_bytes(file.read_bytes()[:-9])
+    assert is_golden(official(tmp_path)) and len(server.requests) == 2
+    assert 'is damaged' in caplog.text
+
+
+@pytest.mark.parametrize('rest', [b'what another download left', None])
+def test_leftover_of_a_killed_download(rest, official, server, tmp_path):
+    """It is gone on from; if it is of another file, that is noticed, and the next attempt starts anew."""
+    name = f'mobilenext-74_02_full_id_tensor-{blob_id_of(server.files[FILE])[:8]}.pth.tar.part'
+    (tmp_path / name).write_bytes(server.files[FILE][:1000] if rest is None else rest)
+    if rest is not None:
+        assert 'another file' in message_of(official, tmp_path)
+    assert is_golden(official(tmp_path))
+    assert server.requests[0].startswith('bytes=')
+
+
+def test_leftover_longer_than_the_file(official, server, tmp_path):
+    name = f'mobilenext-74_02_full_id_tensor-{blob_id_of(server.files[FILE])[:8]}.pth.tar.part'
+    (tmp_path / name).write_bytes(server.files[FILE] + b'more')
+    assert is_golden(official(tmp_path))
+
+
+def test_offline(official, server, tmp_path):
+    server.shutdown()
+    server.server_close()
+    message = message_of(official, tmp_path)
+    assert 'no connection' in message and 'dict(file=' in message and cached(tmp_path) == []
+
+
+def test_two_at_once(official, server, tmp_path):
+    models = []
+    threads = [threading.Thread(target=lambda: models.append(official(tmp_path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(models) == 3 and all(is_golden(model) for model in models)
+    assert len(server.requests) == 1 and len(cached(tmp_path)) == 1
+
+
+def test_cache_that_can_not_be_written(official, tmp_path):
+    (tmp_path / 'file').write_text('no folder')
+    message = message_of(official, tmp_path / 'file' / 'cache')
+    assert 'can not be written' in message and 'cache_dir' in message
+
+
+def test_full_disk(official, tmp_path):
+    """The system lets no file grow beyond a megabyte."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        message = message_of(official, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert 'can not be written' in message and 'free some space' in message
+    assert cached(tmp_path) == []
+    assert is_golden(official(tmp_path))
+
+
+# what a file must not hold
+
+class Evil:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.marker}',)
+
+
+@pytest.mark.parametrize('zipped', [False, True])
+def test_pickle_that_wants_to_run_code(pin, tmp_path, zipped):
+    marker = tmp_path / 'executed'
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict={}, args=Evil(marker)), buffer, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        # it would run if it were unpickled
+        with zipfile.ZipFile(io.BytesIO(buffer.getvalue())) as archive:
+            pickle.loads(archive.read(next(name for name in archive.namelist() if name.endswith('data.pkl'))))
+        assert marker.exists()
+        marker.unlink()
+    overlay = pin('74_02_full_id_tensor', buffer.getvalue())
+    message = message_of(
+        timm.create_model, 'mobilenext_100', pretrained=True, pretrained_cfg_overlay=overlay, cache_dir=tmp_path)
+    assert 'is refused' in message and 'system' in message and 'nothing is executed' in message
+    assert not marker.exists()
+
+
+def create_from(pin, name, tmp_path, checkpoint):
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    overlay = pin('74_02_full_id_tensor', buffer.getvalue())
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, cache_dir=tmp_path, num_classes=5)
+
+
+def test_another_networks_checkpoint(pin, tmp_path):
+    weights = load_golden('mnext_w035').state_dict
+    message = message_of(create_from, pin, 'mobilenext_100', tmp_path, weights)
+    assert 'of another network' in message and 'of another shape' in message
+
+
+@pytest.mark.parametrize('count', [1, 12])
+def test_missing_and_extra_keys_are_named(pin, tmp_path, count):
+    """timm loads weights for another number of classes without being strict: what is missing would stay random."""
+    weights = dict(load_golden('mnext_w100').state_dict)
+    missing = [key for key in weights if key.startswith('features.5') and key.endswith('weight')]
+    missing += [key for key in weights if key.startswith('features.6') and key.endswith('weight')]
+    for i, key in enumerate(missing[:count]):
+        weights[f'extra.{i}'] = weights.pop(key)
+    message = message_of(create_from, pin, 'mobilenext_100', tmp_path, weights)
+    assert f'{count} of ' in message and 'extra.0' in message and 'missing: blocks.' in message
+    assert ('and 2 more' in message) == (count == 12)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers(pin, tmp_path, value):
+    weights = {key: value.clone() for key, value in load_golden('mnext_w100').state_dict.items()}
+    weights['features.3.conv.0.weight'][0] = value
+    message = message_of(create_from, pin, 'mobilenext_100', tmp_path, weights)
+    assert 'damaged' in message and 'features.3.conv.0.weight' in message
+
+
+@pytest.mark.parametrize('checkpoint, words', [
+    (dict(epoch=3, args=argparse.Namespace()), ['no weights', 'epoch, args']),
+    ([torch.zeros(3)], ['holds a list', 'state dict']),
+    (dict(state_dict={'a': torch.zeros(3), 'b': 'c'}), ['no tensor: b']),
+], ids=['no weights', 'list', 'string'])
+def test_something_else(pin, tmp_path, checkpoint, words):
+    message = message_of(create_from, pin, 'mobilenext_100', tmp_path, checkpoint)
+    assert all(word in message for word in words), message
+
+
+DOWNLOAD = """
+import sys
+from timm_mobilenext import fetch
+url, cache, blob_id = sys.argv[1:]
+fetch.BLOB_IDS['74_02_full_id_tensor'] = blob_id
+print('started', flush=True)
+fetch.fetch(url, cache)
+"""
+
+
+def test_killed_at_any_moment(official, server, tmp_path):
+    """Ten kills, each at another byte: the cache holds nothing under the final name, or all."""
+    content = server.files[FILE]
+    blob_id = blob_id_of(content)
+    paused, go_on = threading.Event(), threading.Event()
+
+    def pause_at(position):
+        def answer(handler, content):
+            start = int((handler.headers.get('Range') or 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
+            rest = content[start:]
+            handler.send_response(206 if start else 200)
+            handler.send_header('Content-Length', str(len(rest)))
+            handler.end_headers()
+            handler.wfile.write(rest[:int(len(rest) * position)])
+            handler.wfile.flush()
+            paused.set()
+            go_on.wait(60)
+            return True
+        return answer
+
+    file = tmp_path / f'mobilenext-74_02_full_id_tensor-{blob_id[:8]}.pth.tar'
+    for i in range(10):
+        server.failures = [pause_at(i / 10)]
+        paused.clear()
+        go_on.clear()
+        process = subprocess.Popen(
+            [sys.executable, '-c', DOWNLOAD, f'{server.url}{FILE}', tmp_path, blob_id], stderr=subprocess.DEVNULL)
+        assert paused.wait(120)
+        process.kill()
+        process.wait()
+        go_on.set()
+        assert not file.exists()
+    assert is_golden(official(tmp_path))
+    assert file.read_bytes() == content and cached(tmp_path) == [file.name]

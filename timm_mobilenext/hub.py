@@ -1,0 +1,41 @@
+""" Hub folders: config.json, model.safetensors and a README.md, for `local-dir:` and for the Hugging Face Hub"""
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import save_for_hf
+
+from .files import tidy
+
+__all__ = ['check_hub_folder', 'save_hub_folder']
+
+_FILES = {'config.json', 'model.safetensors', 'pytorch_model.bin', 'README.md'}
+
+
+def check_hub_folder(folder: Path) -> None:
+    """ Make sure that nothing but a Hub folder would be replaced.
+
+    Raises:
+        ValueError: If there is a file, or a folder with anything else in it.
+    """
+    tidy(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f'{folder} is a file: give a folder.')
+    others = {file.name for file in folder.glob('*')} - _FILES
+    if others:
+        raise ValueError(f'{folder} would be replaced, but {min(others)} there is not its own: move it away.')
+
+
+def save_hub_folder(folder: Path, model: Any, card: str, **model_config: Any) -> None:
+    """ Save a model, with what timm needs to create it and a model card.
+
+    Args:
+        folder: Folder to write to.
+        model: Model of timm, its `pretrained_cfg` saying how it is used.
+        card: Text of README.md.
+        **model_config: More entries of config.json, such as label_names.
+    """
+    # the local-dir: of timm before 1.0.29 reads no safetensors
+    safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
+    save_for_hf(model, str(folder), model_config=model_config, safe_serialization=safe)
+    (folder / 'README.md').write_text(card, encoding='utf-8')

@@ -220,7 +220,7 @@ def contents(folder):
 
 
 def test_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path):
-    """Ten kills, each at another step of the writing, which strace-like hooks of the interpreter tell."""
+    """Killed before each thing that it changes on the disk, as the interpreter's audit events tell them."""
     output = tmp_path / 'out'
     first = load_golden('mnext_w035').state_dict
     run_convert(save(tmp_path, first), output)
@@ -248,6 +248,7 @@ def test_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path):
 # kills itself before the n-th thing that it would change on the disk once the output is being written
 KILL_AT = """
 import os, signal, sys
+from pathlib import Path
 from timm_mobilenext.convert import run_convert
 
 n, file, output = int(sys.argv[1]), *sys.argv[2:]

@@ -164,13 +164,14 @@ def test_adapts_to_classes_and_channels(official, tmp_path):
 
 
 @pytest.mark.parametrize('kwargs', [
-    dict(), dict(feature_location='downsample'), *(dict(feature_cls=cls) for cls in ('list', 'dict', 'hook', 'getter')),
+    dict(), dict(feature_location='downsample'),
+    *(dict(feature_cls=cls) for cls in ('list', 'dict', 'hook', 'fx', 'getter')),
 ], ids=str)
 def test_features(official, tmp_path, kwargs):
     model = official(tmp_path, features_only=True, **kwargs)
     weights = load_golden('mnext_w100').state_dict
-    stem = model.model.conv_stem if hasattr(model, 'model') else model.conv_stem
-    assert torch.equal(stem.weight, weights['features.0.0.weight'])
+    stem = next(value for key, value in model.state_dict().items() if key.endswith('conv_stem.weight'))
+    assert torch.equal(stem, weights['features.0.0.weight'])
     assert not any('state_dict' in m.pretrained_cfg for m in model.modules() if hasattr(m, 'pretrained_cfg'))
 
 
@@ -279,7 +280,7 @@ def test_offline(official, server, tmp_path):
     assert 'no connection' in message and 'dict(file=' in message and cached(tmp_path) == []
 
 
-def test_two_at_once(official, server, tmp_path):
+def test_threads_at_once(official, server, tmp_path):
     models = []
     threads = [threading.Thread(target=lambda: models.append(official(tmp_path))) for _ in range(3)]
     for thread in threads:
@@ -288,6 +289,29 @@ def test_two_at_once(official, server, tmp_path):
         thread.join()
     assert len(models) == 3 and all(is_golden(model) for model in models)
     assert len(server.requests) == 1 and len(cached(tmp_path)) == 1
+
+
+@pytest.mark.tools
+def test_processes_at_once(official, server, tmp_path):
+    """The second comes while the first is at it, waits, and takes what the first has brought."""
+    first_is_here, go_on = threading.Event(), threading.Event()
+
+    def hold(handler, content):
+        first_is_here.set()
+        go_on.wait(120)
+        return False
+
+    server.failures = [hold]
+    arguments = [f'{server.url}{FILE}', tmp_path, blob_id_of(server.files[FILE])]
+    command = [sys.executable, '-c', DOWNLOAD, *arguments]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert first_is_here.wait(120)
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert second.stdout.readline() == b'started\n'
+    go_on.set()
+    assert first.wait(120) == second.wait(120) == 0
+    assert len(server.requests) == 1 and len(cached(tmp_path)) == 1
+    assert is_golden(official(tmp_path))
 
 
 def test_cache_that_can_not_be_written(official, tmp_path):
@@ -393,6 +417,7 @@ fetch.fetch(url, cache)
 """
 
 
+@pytest.mark.tools
 def test_killed_at_any_moment(official, server, tmp_path):
     """Ten kills, each at another byte: the cache holds nothing under the final name, or all."""
     content = server.files[FILE]

@@ -115,6 +115,17 @@ def convert(
         run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
 
 
+@app.command()
+def cards(
+        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')] = Path('hub_configs'),
+) -> None:
+    """Write config.json and model card of every MobileNeXt model, as the Hub takes them."""
+    with _plain_errors():
+        from .cards import write_cards
+
+        write_cards(output)
+
+
 def main() -> None:
     """ Console entry point."""
     app()

@@ -624,20 +624,25 @@ def _official_cfg(directory: str, top1: float, top5: float, **kwargs: Any) -> Di
     return _cfg(
         url=authors_url(directory),
         license='bsd-3-clause-clear',
-        notes=(f'ImageNet-1k top-1 {top1}, top-5 {top5} in the log of the authors',),
+        notes=(f"ImageNet-1k top-1 {top1}, top-5 {top5} in the authors' log",),
         **kwargs,
     )
 
 
+def _untrained_cfg(top1: float, **kwargs: Any) -> Dict[str, Any]:
+    """ No weights, with the accuracy that the authors report, in the paper or in their repository's README."""
+    return _cfg(notes=(f'ImageNet-1k top-1 {top1} as the authors report',), **kwargs)
+
+
 default_cfgs = generate_default_cfgs({
-    'mobilenext_035.untrained': _cfg(),
-    'mobilenext_050.untrained': _cfg(),
-    'mobilenext_075.untrained': _cfg(),
+    'mobilenext_035.untrained': _untrained_cfg(top1=64.7),
+    'mobilenext_050.untrained': _untrained_cfg(top1=67.7),
+    'mobilenext_075.untrained': _untrained_cfg(top1=72.0),
     'mobilenext_100.official_in1k': _official_cfg('74_02_full_id_tensor', top1=74.022, top5=91.646),
-    'mobilenext_140.untrained': _cfg(),
+    'mobilenext_140.untrained': _untrained_cfg(top1=76.1),
     'mobilenext_100_id050.official_in1k': _official_cfg('74_09_i2rnetv3_half_id', top1=74.092, top5=91.812),
-    'mobilenext_100_id033.untrained': _cfg(),
-    'mobilenext_100_id017.untrained': _cfg(),
+    'mobilenext_100_id033.untrained': _untrained_cfg(top1=73.91),
+    'mobilenext_100_id017.untrained': _untrained_cfg(top1=73.68),
     'mobilenext_s.official_in1k': _official_cfg('76_05_3_94_model', top1=76.056, top5=92.744),
     'mobilenext_l.official_in1k': _official_cfg('4_29M_76_6', top1=76.586, top5=92.934),
     'mobilenext_l_ghost.official_in1k': _official_cfg('5_68M_76_8', top1=76.788, top5=93.178),

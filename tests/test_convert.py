@@ -66,6 +66,7 @@ def test_official_file(name, tmp_path, monkeypatch, capsys):
     config = json.loads((tmp_path / 'out' / 'config.json').read_text())
     assert config['architecture'] == name
     assert config['pretrained_cfg']['license'] == 'bsd-3-clause-clear'
+    assert 'num_classes' not in config.get('model_args', {})  # transformers would pass it twice
     card = (tmp_path / 'out' / 'README.md').read_text()
     assert 'license: bsd-3-clause-clear' in card and blob_id in card and 'top-1 7' in card
 

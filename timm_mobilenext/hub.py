@@ -1,4 +1,5 @@
 """ Hub folders: config.json, model.safetensors and a README.md, for `local-dir:` and for the Hugging Face Hub"""
+import json
 from pathlib import Path
 from typing import Any
 
@@ -38,4 +39,8 @@ def save_hub_folder(folder: Path, model: Any, card: str, **model_config: Any) ->
     # the local-dir: of timm before 1.0.29 reads no safetensors
     safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
     save_for_hf(model, str(folder), model_config=model_config, safe_serialization=safe)
+    # the root of config.json has it, and transformers passes both and fails
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    config.get('model_args', {}).pop('num_classes', None)
+    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
     (folder / 'README.md').write_text(card, encoding='utf-8')

@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 import torch
 from authors import load_golden
-from helpers import rel_error
+from helpers import randomize, rel_error
 from test_pretrained import authors_checkpoint, Evil, OFFICIAL
 from typer.testing import CliRunner
 
@@ -78,22 +79,31 @@ def test_unknown_file_is_identified(name, tmp_path):
     file.write_bytes(authors_checkpoint(name))
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
     assert code == 0, stderr
-    assert 'no file known here' in stdout and f'{name}, by keys and shapes; 1000' in stdout
+    assert 'no known file' in stdout and f'{name}, by keys and shapes; 1000' in stdout
     assert is_golden(load(tmp_path / 'out'), OFFICIAL[name][1])
     config = json.loads((tmp_path / 'out' / 'config.json').read_text())
     assert not {'license', 'tag', 'notes', 'origin_url'} & set(config['pretrained_cfg'])
 
 
-def test_multipliers_leave_no_trace_and_can_be_told(tmp_path):
-    file = save(tmp_path, load_golden('mnext_w100_id2').state_dict)  # a plain state dict, as for detection
+def test_multipliers_leave_no_trace_and_are_asked_for(tmp_path):
+    file = save(tmp_path, load_golden('mnext_w100_id2').state_dict)
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
-    assert code == 0, stderr
-    assert 'mobilenext_100, by keys and shapes, as of mobilenext_100_id017' in stdout and '--model' in stdout
-    assert 'nothing is said of it' in stdout
+    assert code == 1 and not (tmp_path / 'out').exists()
+    assert 'fits mobilenext_100, mobilenext_100_id017, mobilenext_100_id033, mobilenext_100_id050 alike' in stderr
+    assert '--model' in stderr
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out', '--model', 'mobilenext_100_id050')
     assert code == 0, stderr
-    assert 'mobilenext_100_id050, as told' in stdout
+    assert 'mobilenext_100_id050, as told' in stdout and 'nothing is said of it' in stdout
     assert is_golden(load(tmp_path / 'out'), 'mnext_w100_id2')
+
+
+def test_plain_state_dict_for_detection(tmp_path, monkeypatch):
+    file = save(tmp_path, load_golden('mnext_w100').state_dict)
+    monkeypatch.setattr('timm_mobilenext.convert._DETECTION', blob_id_of(file.read_bytes()))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert "the authors' for detection" in stdout and 'mobilenext_100, by digest' in stdout
+    assert is_golden(load(tmp_path / 'out'), 'mnext_w100')
 
 
 @pytest.mark.parametrize('ema', [True, False])
@@ -115,7 +125,7 @@ def test_half(tmp_path):
         code, stdout, stderr = convert(file, '-o', tmp_path / 'out', *option)
         assert code == 0, stderr
         sizes.append((tmp_path / 'out' / 'model.safetensors').stat().st_size)
-    assert 'made 16 bits' in stdout and sizes[1] < 0.51 * sizes[0]
+    assert re.search(r'made 16 bits, by which the logits change by \d.* of \d', stdout) and sizes[1] < 0.51 * sizes[0]
     expected = timm.create_model('mobilenext_035')
     expected.load_state_dict(load_golden('mnext_w035').state_dict)
     expected = expected.half().float().state_dict()
@@ -145,8 +155,67 @@ def test_training_checkpoint_of_timm(tmp_path):
     assert tuple(cfg['mean']) == (0.1,) and tuple(cfg['std']) == (0.2,)
 
 
+@pytest.mark.parametrize('arch', ['mobilenext_100_id050', 'mobilenext_100_id050.official_in1k'])
+@pytest.mark.parametrize('arguments', [
+    dict(gp='max'), dict(bn_eps=1e-2), dict(model_kwargs=dict(dw_position='before', act_layer='silu')),
+    dict(model_kwargs=dict(arch_def=[['sg_r1_k3_s2_e2_c32'], ['ir_r2_k3_s2_e4_c48']])),
+], ids=str)
+def test_training_of_a_changed_network(tmp_path, arguments, arch):
+    """What train.py hands to create_model decides on the outputs, whatever the state dict shows of it."""
+    kwargs = {dict(gp='global_pool').get(k, k): v for k, v in arguments.items() if k != 'model_kwargs'}
+    model = randomize(timm.create_model(
+        'mobilenext_100_id050', num_classes=4, in_chans=4, **kwargs, **arguments.get('model_kwargs', {}))).eval()
+    args = argparse.Namespace(**dict(dict(model=arch, gp=None, img_size=None, model_kwargs={}), **arguments))
+    file = save(tmp_path, dict(arch=arch, state_dict=model.state_dict(), args=args))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    x = torch.randn(2, 4, 64, 64)
+    loaded = load(tmp_path / 'out')
+    torch.testing.assert_close(loaded(x), model(x))
+    assert loaded.pretrained_cfg['input_size'][0] == len(loaded.pretrained_cfg['mean']) == 4
+
+
+def test_arguments_of_a_stranger(tmp_path):
+    """They say what the network is, and not what is to be fetched or read."""
+    evil = dict(
+        pretrained=True, checkpoint_path=str(tmp_path / 'evil.pth'), cache_dir=str(tmp_path / 'evil'),
+        pretrained_cfg_overlay=dict(url='http://127.0.0.1:9/model_best.pth.tar'))
+    state_dict = timm.create_model('mobilenext_050').state_dict()
+    file = save(tmp_path, dict(
+        arch='mobilenext_050', state_dict=state_dict, args=argparse.Namespace(model_kwargs=evil)))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    assert {path.name for path in tmp_path.iterdir()} == {'checkpoint.pth.tar', 'out'}
+
+
+def test_safetensors(tmp_path):
+    assert convert(save(tmp_path, load_golden('mnext_w035').state_dict), '-o', tmp_path / 'first')[0] == 0
+    code, stdout, stderr = convert(tmp_path / 'first' / 'model.safetensors', '-o', tmp_path / 'second')
+    assert code == 0, stderr
+    assert is_golden(load(tmp_path / 'second'), 'mnext_w035')
+
+
+def test_link_as_output(tmp_path):
+    """What the link leads to is replaced, and the link stays."""
+    (tmp_path / 'real').mkdir()
+    (tmp_path / 'link').symlink_to('real')
+    for _ in range(2):
+        code, stdout, stderr = convert(save(tmp_path, load_golden('mnext_w035').state_dict), '-o', tmp_path / 'link')
+        assert code == 0, stderr
+    assert (tmp_path / 'link').is_symlink() and is_golden(load(tmp_path / 'real'), 'mnext_w035')
+    assert {path.name for path in tmp_path.iterdir()} == {'real', 'link', 'checkpoint.pth.tar'}
+
+
+def test_current_folder_as_output(tmp_path, monkeypatch):
+    file = save(tmp_path, load_golden('mnext_w035').state_dict)
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    code, stdout, stderr = convert(file, '-o', '.')
+    assert code == 1 and 'is the current folder' in stderr and len(stderr.splitlines()) == 1
+
+
 def test_backbone_without_classifier(tmp_path):
-    weights = {k: v for k, v in load_golden('mnext_w100').state_dict.items() if k.startswith('features.')}
+    weights = {k: v for k, v in load_golden('mnext_w035').state_dict.items() if k.startswith('features.')}
     code, stdout, stderr = convert(save(tmp_path, weights), '-o', tmp_path / 'out')
     assert code == 0, stderr
     assert '0 classes' in stdout and load(tmp_path / 'out')(torch.randn(1, 3, 64, 64)).shape == (1, 1280)
@@ -185,6 +254,17 @@ def damaged(folder):
     return save(folder, weights)
 
 
+def overflow(folder):
+    weights = {key: value.clone() for key, value in load_golden('mnext_w035').state_dict.items()}
+    weights['features.0.1.running_var'][0] = 1e5
+    return save(folder, weights)
+
+
+def impossible(folder, **args):
+    state_dict = timm.create_model('mobilenext_050').state_dict()
+    return save(folder, dict(arch='mobilenext_050', state_dict=state_dict, args=argparse.Namespace(**args)))
+
+
 @pytest.mark.parametrize('make, options, words', [
     (evil, [], ['is refused', 'system', 'nothing is executed']),
     (truncated, [], ['can not be read']),
@@ -199,7 +279,14 @@ def damaged(folder):
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_35'],
      ['did you mean mobilenext_035']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--ema'], ['no EMA weights']),
-], ids=['evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA'])
+    (overflow, ['--half'], ['infinite', 'bn1.running_var']),
+    (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'can not be made']),
+    (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'can not be']),
+    (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['no plain tensor: 3']),
+], ids=[
+    'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
+    'foo', 'mean', 'keys',
+])
 def test_bad_checkpoint_is_told_in_one_line(make, options, words, tmp_path):
     code, stdout, stderr = convert(make(tmp_path), '-o', tmp_path / 'out', *options)
     assert code == 1 and stdout == ''

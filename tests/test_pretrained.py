@@ -15,11 +15,14 @@ import pytest
 import torch
 from authors import load_golden
 from helpers import rel_error
+from safetensors.torch import save_file
 from server import dropped, page, Server, status, truncated, without_ranges
 
 import timm
+from timm.utils import freeze
 
 from timm_mobilenext import fetch
+from timm_mobilenext.checkpoints import read_checkpoint
 from timm_mobilenext.fetch import blob_id_of
 
 # model -> the authors' directory, our golden file of the network, whether the accuracy is that of EMA weights
@@ -195,6 +198,68 @@ def test_downloaded_file(tmp_path):
     assert is_golden(model)
 
 
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_file_of_other_classes_and_channels(tmp_path, suffix):
+    """Nothing is drawn anew that is there."""
+    source = timm.create_model('mobilenext_035', num_classes=10, in_chans=4)
+    file = tmp_path / f'weights{suffix}'
+    (save_file if suffix == '.safetensors' else torch.save)(source.state_dict(), file)
+
+    def create(**kwargs):
+        return timm.create_model('mobilenext_035', pretrained=True, pretrained_cfg_overlay=dict(file=file), **kwargs)
+
+    model = create(num_classes=10, in_chans=4)
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
+    assert 'num_classes=10' in message_of(create, in_chans=4)
+    assert 'conv_stem' in message_of(create, num_classes=10)
+    other = create(num_classes=7, in_chans=3)
+    assert other.classifier.weight.shape == (7, 1280) and other.conv_stem.weight.shape[1] == 3
+    assert torch.equal(other.blocks[3][1].conv_pw1.weight, source.blocks[3][1].conv_pw1.weight)
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', '_orig_mod.module.'])
+def test_prefixes_of_wrappers(tmp_path, prefix):
+    source = timm.create_model('mobilenext_035').state_dict()
+    torch.save({prefix + key: value for key, value in source.items()}, tmp_path / 'weights.pth')
+    overlay = dict(file=str(tmp_path / 'weights.pth'))
+    model = timm.create_model('mobilenext_035', pretrained=True, pretrained_cfg_overlay=overlay)
+    assert all(torch.equal(value, source[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('name', ['missing.pth', 'missing.safetensors'])
+def test_missing_file(tmp_path, name):
+    overlay = dict(file=str(tmp_path / name))
+    message = message_of(timm.create_model, 'mobilenext_035', pretrained=True, pretrained_cfg_overlay=overlay)
+    assert name in message and 'No such file' in message
+
+
+def test_weights_for_a_frozen_network():
+    """timm.utils.freeze takes the counters of its norms away."""
+    model = timm.create_model('mobilenext_035')
+    state_dict = model.state_dict()
+    freeze(model, ['blocks.0', 'bn1'])
+    model.load_state_dict(state_dict)
+
+
+def test_read_by_many_threads(tmp_path):
+    torch.save(dict(args=argparse.Namespace(lr=0.1)), tmp_path / 'checkpoint.pth')
+    failures = []
+
+    def read():
+        for _ in range(100):
+            try:
+                read_checkpoint(tmp_path / 'checkpoint.pth')
+            except RuntimeError as e:
+                failures.append(e)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
 def test_unused_norm_is_dropped_and_nothing_else():
     weights = dict(load_golden('efficient_b0').state_dict)
     assert '_bn1.weight' in weights
@@ -238,6 +303,15 @@ def test_is_told_and_repeated(failures, words, left, official, server, tmp_path)
     assert is_golden(official(tmp_path)) and len(cached(tmp_path)) == 1
 
 
+def test_as_long_as_the_server_says(official, server, tmp_path, monkeypatch):
+    """And no longer the next time, when it says nothing."""
+    waits = []
+    monkeypatch.setattr(fetch, '_WAIT', 2)
+    monkeypatch.setattr(fetch.time, 'sleep', waits.append)
+    server.failures = [status(503, Retry_After='40'), status(503), status(503, Retry_After='0'), status(503)]
+    assert is_golden(official(tmp_path)) and waits == [40, 4, 0, 16]
+
+
 def test_wrong_digest(official, server, tmp_path):
     right = server.files[FILE]
     server.files[FILE] = right[:-1] + bytes([right[-1] ^ 1])
@@ -256,15 +330,16 @@ def test_damaged_cache_is_fetched_anew(official, server, tmp_path, caplog):
     assert 'is damaged' in caplog.text
 
 
-@pytest.mark.parametrize('rest', [b'what another download left', None])
-def test_leftover_of_a_killed_download(rest, official, server, tmp_path):
-    """It is gone on from; if it is of another file, that is noticed, and the next attempt starts anew."""
-    name = f'mobilenext-74_02_full_id_tensor-{blob_id_of(server.files[FILE])[:8]}.pth.tar.part'
-    (tmp_path / name).write_bytes(server.files[FILE][:1000] if rest is None else rest)
-    if rest is not None:
-        assert 'another file' in message_of(official, tmp_path)
+@pytest.mark.parametrize('left', ['beginning', 'whole', 'of another file'])
+def test_leftover_of_a_killed_download(left, official, server, tmp_path):
+    """It is gone on from, and if that makes another file of it, it was to blame."""
+    content = server.files[FILE]
+    leftover = dict(beginning=content[:1000], whole=content).get(left, b'what another download left')
+    (tmp_path / f'mobilenext-74_02_full_id_tensor-{blob_id_of(content)[:8]}.pth.tar.part').write_bytes(leftover)
     assert is_golden(official(tmp_path))
-    assert server.requests[0].startswith('bytes=')
+    assert [asked and asked.startswith('bytes=') for asked in server.requests] == {
+        'beginning': [True], 'whole': [], 'of another file': [True, None]}[left]
+    assert len(cached(tmp_path)) == 1
 
 
 def test_leftover_longer_than_the_file(official, server, tmp_path):
@@ -400,7 +475,7 @@ def test_weights_that_are_no_numbers(pin, tmp_path, value):
 @pytest.mark.parametrize('checkpoint, words', [
     (dict(epoch=3, args=argparse.Namespace()), ['no weights', 'epoch, args']),
     ([torch.zeros(3)], ['holds a list', 'state dict']),
-    (dict(state_dict={'a': torch.zeros(3), 'b': 'c'}), ['no tensor: b']),
+    (dict(state_dict={'a': torch.zeros(3), 'b': 'c'}), ['no plain tensor: b']),
 ], ids=['no weights', 'list', 'string'])
 def test_something_else(pin, tmp_path, checkpoint, words):
     message = message_of(create_from, pin, 'mobilenext_100', tmp_path, checkpoint)

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 import torch
 import torch.nn as nn
+from safetensors.torch import load as load_safetensors
 
 from timm.models import resolve_pretrained_cfg
 
@@ -17,7 +18,7 @@ from .fetch import fetch, find_directory
 
 __all__ = [
     'convert_state_dict', 'checkpoint_filter_fn', 'check_state_dict', 'convert_pre_hook', 'read_checkpoint',
-    'select_state_dict', 'weights_overlay',
+    'select_state_dict', 'weights_overlay', 'classes_and_channels', 'check_finite',
 ]
 
 _logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ _NETWORK_NAMES = {
     'features.0.0': 'conv_stem', 'features.0.1': 'bn1', 'classifier.1': 'classifier',
     '_conv_stem': 'conv_stem', '_bn0': 'bn1', '_fc': 'classifier',
 }
+_STEMS = ('conv_stem.weight', 'features.0.0.weight', '_conv_stem.weight')
+_CLASSIFIERS = ('classifier.weight', 'classifier.1.weight', '_fc.weight')
 _UNUSED = '_bn1'  # of efficient_mnext/model.py, which its forward pass never meets
 _NAMED_AT_MOST = 10
 
@@ -96,7 +99,7 @@ def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[s
 
 
 def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> Dict[str, Any]:
-    """ Read a checkpoint of PyTorch's format that may have been written by anyone.
+    """ Read a checkpoint of PyTorch's format or safetensors that may have been written by anyone.
 
     Nothing in it is executed: tensors, plain Python values and `argparse.Namespace`, where timm keeps the arguments of
     a training, are all that is read.
@@ -112,6 +115,8 @@ def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> 
         RuntimeError: If the file can't be read, holds anything else, or no tensors.
     """
     try:
+        if str(file).endswith('.safetensors'):
+            return load_safetensors(content if content is not None else Path(file).read_bytes())
         source: Any = str(file) if content is None else io.BytesIO(content)
         # torch keeps what is safe for all threads at once
         with _READING, torch.serialization.safe_globals([Namespace]):
@@ -125,7 +130,7 @@ def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> 
             ' executed.') from None
     except Exception as e:  # what bytes that are no checkpoint lead to is anyone's guess
         reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise RuntimeError(f'{file} can not be read as a PyTorch checkpoint: {reason}.') from None
+        raise RuntimeError(f'{file} can not be read as a checkpoint: {reason}.') from None
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
         raise RuntimeError(f'{file} holds a {kind}: expected a state dict or a training checkpoint.')
@@ -140,27 +145,44 @@ def select_state_dict(checkpoint: Dict[str, Any], ema: Optional[bool] = None) ->
         ema: Averaged weights or raw ones; the averaged ones where there are any if None, as timm does.
 
     Returns:
-        State dict without `module.` prefixes, and what it is, 'EMA' or 'raw'.
+        State dict without the prefixes of torch's wrappers, and what it is, 'EMA' or 'raw'.
 
     Raises:
         RuntimeError: If there are no such weights, or if some are no finite numbers.
     """
-    averaged, raw = (checkpoint.get(key) for key in ('state_dict_ema', 'state_dict'))
-    if raw is None:
-        raw = checkpoint.get('model', checkpoint)
+    averaged = checkpoint.get('state_dict_ema') or checkpoint.get('model_ema')
+    raw = checkpoint.get('state_dict') or checkpoint.get('model') or checkpoint
     if ema and not averaged:
         raise RuntimeError('The checkpoint has no EMA weights (state_dict_ema): take the raw ones.')
     kind = 'raw' if not averaged or ema is False else 'EMA'
     state_dict = averaged if kind == 'EMA' else raw
     if not isinstance(state_dict, dict) or not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
         raise RuntimeError(f'The checkpoint holds no weights, only {_named([str(key) for key in checkpoint])}.')
-    strange = [str(key) for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
+    strange = [
+        str(key) for key, value in state_dict.items()
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided)
+    ]
     if strange:
-        raise RuntimeError(f'The state dict holds what is no tensor: {_named(strange)}.')
+        raise RuntimeError(f'The state dict holds what is no plain tensor: {_named(strange)}.')
+    check_finite(state_dict)
+    return {re.sub(r'^(module\.|_orig_mod\.)+', '', key): value for key, value in state_dict.items()}, kind
+
+
+def check_finite(state_dict: Dict[str, torch.Tensor]) -> None:
+    """ Raise a RuntimeError that names weights which are no finite numbers."""
     broken = [key for key, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise RuntimeError(f'The weights are damaged, NaN or infinite in {_named(broken)}: take another checkpoint.')
-    return {key.removeprefix('module.'): value for key, value in state_dict.items()}, kind
+
+
+def classes_and_channels(state_dict: Dict[str, torch.Tensor]) -> Tuple[int, Optional[int]]:
+    """ Classes, 0 without a classifier, and input channels of a network, of the authors' keys or ours."""
+    classifier = next((state_dict[key] for key in _CLASSIFIERS if key in state_dict), None)
+    stem = next((state_dict[key] for key in _STEMS if key in state_dict), None)
+    return (
+        len(classifier) if classifier is not None and classifier.ndim else 0,
+        stem.shape[1] if stem is not None and stem.ndim == 4 else None,
+    )
 
 
 def weights_overlay(
@@ -168,6 +190,8 @@ def weights_overlay(
         pretrained_cfg: Any = None,
         overlay: Optional[Dict[str, Any]] = None,
         cache_dir: Optional[Union[str, Path]] = None,
+        num_classes: Optional[int] = None,
+        in_chans: Optional[int] = None,
 ) -> Dict[str, Any]:
     """ Overlay of a pretrained_cfg in which the authors' checkpoint has become a state dict that timm takes.
 
@@ -179,9 +203,13 @@ def weights_overlay(
         pretrained_cfg: Tag or dict, as `build_model_with_cfg` takes it.
         overlay: Overlay as the user gave it, with a `file` or `url` of their own perhaps.
         cache_dir: Folder for downloads.
+        num_classes: Classes that the user asks for.
+        in_chans: Input channels that the user asks for.
 
     Returns:
-        The overlay, with the weights if they come from an authors' address or a PyTorch file, as it was otherwise.
+        The overlay, with the weights if they come from an authors' address or a file, as it was otherwise. Where the
+        user asks for classes or input channels, it tells how many a file has: timm takes those of the model's cfg to be
+        the file's, and would draw a classifier anew that fits.
 
     Raises:
         RuntimeError: If the weights can't be had.
@@ -190,13 +218,17 @@ def weights_overlay(
     cfg: Any = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
     if cfg.state_dict or cfg.hf_hub_id or cfg.source in ('hf-hub', 'local-dir'):
         return overlay
-    if cfg.file and not cfg.file.endswith('.safetensors'):
-        checkpoint = read_checkpoint(cfg.file)
-    elif not cfg.file and find_directory(cfg.url):
-        checkpoint = read_checkpoint(cfg.url, fetch(cfg.url, cache_dir))
+    if cfg.file:
+        overlay['state_dict'], kind = select_state_dict(read_checkpoint(cfg.file))
+        file_classes, file_chans = classes_and_channels(overlay['state_dict'])
+        if num_classes is not None and file_classes:
+            overlay.setdefault('num_classes', file_classes)
+        if in_chans is not None and file_chans:
+            overlay.setdefault('input_size', (file_chans, *cfg.input_size[1:]))
+    elif find_directory(cfg.url):
+        overlay['state_dict'], kind = select_state_dict(read_checkpoint(cfg.url, fetch(cfg.url, cache_dir)))
     else:
         return overlay
-    overlay['state_dict'], kind = select_state_dict(checkpoint)
     _logger.info(f'Loading the {kind} weights of {cfg.file or cfg.url}')
     return overlay
 
@@ -218,8 +250,9 @@ def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, stri
         for key, value in state_dict.items()
         if key in expected and value.shape != expected[key].shape
     ]
+    # of a batch norm, and not of a frozen one
     missing = [key for key in expected if key not in state_dict and not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in state_dict if key not in expected]
+    unexpected = [key for key in state_dict if key not in expected and not key.endswith('num_batches_tracked')]
     if not strict:
         missing, unexpected = [], []
     misfits = [*shapes, *missing, *unexpected]

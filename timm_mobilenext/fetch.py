@@ -5,7 +5,6 @@ Their git blob ids pin the contents, so that any copy will do: `pretrained_cfg_o
 import hashlib
 import http.client
 import logging
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -116,29 +115,31 @@ def _read(file: Path, blob_id: str) -> Optional[bytes]:
 
 def _download_checked(url: str, file: Path, blob_id: str) -> bytes:
     part = file.with_name(f'{file.name}.part')  # an interrupted download goes on from here
-    _download(url, part)
-    content = part.read_bytes()
-    found = blob_id_of(content)
-    if found != blob_id:
-        part.unlink()
-        is_page = content.lstrip()[:9].lower().startswith((b'<!doctype', b'<html'))
-        kind = 'a web page' if is_page else 'another file'
-        raise FetchError(
-            f'{url} is {kind} ({len(content):,} bytes, git blob id {found}, expected {blob_id}): it is not used. Try'
-            ' again later, or name a mirror by pretrained_cfg_overlay=dict(url=...).')
-    with _writing(file):
-        part.replace(file)
-    return content
+    found, content = '', b''
+    for resumed in (True, False) if part.exists() else (False,):
+        if not resumed or blob_id_of(part.read_bytes()) != blob_id:  # not killed just before the last step
+            _download(url, part)
+        content = part.read_bytes()
+        found = blob_id_of(content)
+        if found == blob_id:
+            with _writing(file):
+                part.replace(file)
+            return content
+        part.unlink()  # if it was gone on from, what was there may have been to blame
+    is_page = content.lstrip()[:9].lower().startswith((b'<!doctype', b'<html'))
+    raise FetchError(
+        f'{url} is {"a web page" if is_page else "another file"} ({len(content):,} bytes, git blob id {found}, expected'
+        f' {blob_id}): it is not used. Try again later, or name a mirror by pretrained_cfg_overlay=dict(url=...).')
 
 
 def _download(url: str, part: Path) -> None:
     """ Download, going on from what is there, with a few attempts."""
-    problem, wait = '', float(_WAIT)
+    problem, wait = '', _WAIT
     for attempt in range(_ATTEMPTS):
         if attempt:
             _logger.warning(f'{url}: {problem}, trying again.')
             time.sleep(wait)
-            wait *= 2
+        wait = _WAIT * 2 ** attempt
         try:
             _download_once(url, part)
             return
@@ -148,15 +149,15 @@ def _download(url: str, part: Path) -> None:
                 part.unlink(missing_ok=True)
             elif e.code in (429, 500, 502, 503, 504):
                 after = e.headers.get('Retry-After', '')
-                wait = float(after) if after.isdecimal() else wait
+                wait = int(after) if after.isdecimal() else wait
                 if wait > _WAIT_AT_MOST:
-                    raise FetchError(f'{url}: {problem} and asks to wait {wait:.0f} seconds: try again then.') from None
+                    raise FetchError(f'{url}: {problem} and asks to wait {wait} seconds: try again then.') from None
             else:
                 break
         except urllib.error.URLError as e:  # there is no way there, and will hardly be one in seconds
             problem = f'no connection ({e.reason})'
             break
-        except (http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as e:
+        except (http.client.HTTPException, OSError) as e:  # of the network, those of the disk are FetchErrors by now
             problem = f'the connection was lost ({e or type(e).__name__})'
     raise FetchError(
         f'{url}: {problem}. Try again later, or download it elsewhere and give pretrained_cfg_overlay=dict(file=...).')

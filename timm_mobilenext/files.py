@@ -10,6 +10,7 @@ __all__ = ['replacing', 'tidy']
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """ A temporary beside path to write to, which takes its place at the end if all went well."""
+    path = path.resolve()  # what a link leads to, not the link
     new, old = tidy(path)
     try:
         yield new
@@ -22,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def tidy(path: Path) -> Tuple[Path, Path]:
     """ Name the temporaries beside path and remove them; the old one is put back if nothing came in its place."""
+    path = path.resolve()
     new, old = (path.with_name(f'.{path.name}.{age}') for age in ('new', 'old'))
     if old.exists() and not path.exists():
         old.rename(path)

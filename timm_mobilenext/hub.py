@@ -1,7 +1,7 @@
 """ Hub folders: config.json, model.safetensors and a README.md, for `local-dir:` and for the Hugging Face Hub"""
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, Optional
 
 import timm
 from timm.models import save_for_hf
@@ -17,8 +17,10 @@ def check_hub_folder(folder: Path) -> None:
     """ Make sure that nothing but a Hub folder would be replaced.
 
     Raises:
-        ValueError: If there is a file, or a folder with anything else in it.
+        ValueError: If there is a file, a folder with anything else in it, or the one that we are in.
     """
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ValueError(f'{folder} is the current folder or one around it: give a folder of its own.')
     tidy(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f'{folder} is a file: give a folder.')
@@ -27,18 +29,25 @@ def check_hub_folder(folder: Path) -> None:
         raise ValueError(f'{folder} would be replaced, but {min(others)} there is not its own: move it away.')
 
 
-def save_hub_folder(folder: Path, model: Any, card: str, **model_config: Any) -> None:
+def save_hub_folder(
+        folder: Path,
+        model: Any,
+        card: str,
+        model_args: Optional[Dict[str, Any]] = None,
+        **model_config: Any,
+) -> None:
     """ Save a model, with what timm needs to create it and a model card.
 
     Args:
         folder: Folder to write to.
         model: Model of timm, its `pretrained_cfg` saying how it is used.
         card: Text of README.md.
+        model_args: Arguments that the model was created with, for a timm that does not record them.
         **model_config: More entries of config.json, such as label_names.
     """
     # the local-dir: of timm before 1.0.29 reads no safetensors
     safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
-    save_for_hf(model, str(folder), model_config=model_config, safe_serialization=safe)
+    save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=safe)
     # the root of config.json has it, and transformers passes both and fails
     config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
     config.get('model_args', {}).pop('num_classes', None)

@@ -461,8 +461,9 @@ def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) ->
             model_cls = MobileNeXtFeatures
     pretrained_strict = kwargs.pop('pretrained_strict', True)
     if pretrained:
+        told = ('pretrained_cfg', 'cache_dir', 'num_classes', 'in_chans')
         kwargs['pretrained_cfg_overlay'] = weights_overlay(
-            variant, kwargs.get('pretrained_cfg'), kwargs.get('pretrained_cfg_overlay'), kwargs.get('cache_dir'))
+            variant, overlay=kwargs.get('pretrained_cfg_overlay'), **{key: kwargs.get(key) for key in told})
 
     model = build_model_with_cfg(
         model_cls,

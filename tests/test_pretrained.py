@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from authors import load_golden
-from helpers import rel_error
+from helpers import rel_error, timm_version
 from safetensors.torch import save_file
 from server import dropped, page, Server, status, truncated, without_ranges
 
@@ -212,6 +212,8 @@ def test_file_of_other_classes_and_channels(tmp_path, suffix):
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
     assert 'num_classes=10' in message_of(create, in_chans=4)
     assert 'conv_stem' in message_of(create, num_classes=10)
+    if timm_version() < (1, 0, 31):
+        return  # adapts stems of three channels only
     other = create(num_classes=7, in_chans=3)
     assert other.classifier.weight.shape == (7, 1280) and other.conv_stem.weight.shape[1] == 3
     assert torch.equal(other.blocks[3][1].conv_pw1.weight, source.blocks[3][1].conv_pw1.weight)

@@ -92,8 +92,12 @@ def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[s
     expected = model.state_dict()
     body = {key: value for key, value in converted.items() if not key.startswith('classifier.')}
     body.update({key: value for key, value in expected.items() if key.startswith('classifier.')})
-    if 'conv_stem.weight' in body:
+    stem = body.get('conv_stem.weight')
+    if stem is not None:
         body['conv_stem.weight'] = expected['conv_stem.weight']
+        if stem.shape == expected['conv_stem.weight'].shape:
+            # an older timm takes every stem for one of three channels, and leaves out what it can't adapt
+            expected['conv_stem.weight'].copy_(stem)
     check_state_dict(body, model)
     return converted
 

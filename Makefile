@@ -11,10 +11,12 @@ OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 demo: $(VENV)/.demo
 	$(BIN)/timm-mobilenext demo --output demo
 
-# all tests on the installed timm, then those of the models on the oldest that is supported
+# all tests on the installed timm, then those of the models on the oldest that is supported; a file to each core, where
+# more threads would only wait for each other
+test: export OMP_NUM_THREADS ?= 1
 test: setup
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest -m "not tools"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not tools"
 
 lint: setup
 	$(BIN)/ruff check .

@@ -32,17 +32,28 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        start = int(wanted.removeprefix('bytes=').removesuffix('-')) if wanted else 0
-        if start >= len(content):
+        if wanted and first_byte(self) >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if wanted else 200)
-        self.send_header('Content-Length', str(len(content) - start))
-        self.end_headers()
-        self.wfile.write(content[start:])
+        send(self, content)
 
     def log_message(self, *args):
         pass
+
+
+def first_byte(handler) -> int:
+    """Where the range starts that is asked for."""
+    return int((handler.headers['Range'] or 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
+
+
+def send(handler, content: bytes, share: float = 1.) -> None:
+    """Answer with the file or the range that is asked for, and stop after a share of it."""
+    rest = content[first_byte(handler):]
+    handler.send_response(206 if handler.headers['Range'] else 200)
+    handler.send_header('Content-Length', str(len(rest)))
+    handler.end_headers()
+    handler.wfile.write(rest[:int(len(rest) * share)])
+    handler.wfile.flush()
 
 
 def status(code: int, **headers: str) -> Failure:
@@ -56,44 +67,29 @@ def status(code: int, **headers: str) -> Failure:
     return answer
 
 
+def whole(handler, content: bytes, kind: str = 'application/octet-stream') -> bool:
+    """Answer with this, whatever part of it was asked for."""
+    handler.send_response(200)
+    handler.send_header('Content-Type', kind)
+    handler.send_header('Content-Length', str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+    return True
+
+
 def page(handler, content):
     """An error page that says it is fine."""
-    body = b'<!DOCTYPE html><html><body>Log in to the wireless network</body></html>'
-    handler.send_response(200)
-    handler.send_header('Content-Type', 'text/html')
-    handler.send_header('Content-Length', str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
-    return True
+    return whole(handler, b'<!DOCTYPE html><html><body>Log in to the wireless network</body></html>', 'text/html')
 
 
 def truncated(handler, content):
     """Half of the file, said to be all of it."""
-    handler.send_response(200)
-    handler.send_header('Content-Length', str(len(content) // 2))
-    handler.end_headers()
-    handler.wfile.write(content[:len(content) // 2])
-    return True
+    return whole(handler, content[:len(content) // 2])
 
 
 def dropped(handler, content):
     """A connection that breaks off after half of what was asked for."""
-    start = int(handler.headers.get('Range', 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
-    rest = content[start:]
-    handler.send_response(206 if start else 200)
-    handler.send_header('Content-Length', str(len(rest)))
-    handler.end_headers()
-    handler.wfile.write(rest[:len(rest) // 2])
-    handler.wfile.flush()
+    send(handler, content, share=0.5)
     handler.close_connection = True
     handler.connection.close()
-    return True
-
-
-def without_ranges(handler, content):
-    """The whole file, whatever part was asked for."""
-    handler.send_response(200)
-    handler.send_header('Content-Length', str(len(content)))
-    handler.end_headers()
-    handler.wfile.write(content)
     return True

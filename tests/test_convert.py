@@ -9,9 +9,8 @@ import sys
 
 import pytest
 import torch
-from authors import load_golden
-from helpers import randomize, rel_error
-from test_pretrained import authors_checkpoint, Evil, OFFICIAL
+from authors import authors_checkpoint, is_golden, load_golden, OFFICIAL
+from helpers import Evil, randomize
 from typer.testing import CliRunner
 
 import timm
@@ -34,13 +33,6 @@ def convert(*arguments):
 
 def load(folder, **kwargs):
     return timm.create_model(f'local-dir:{folder}', pretrained=True, **kwargs).eval()
-
-
-def is_golden(model, golden_name):
-    golden = load_golden(golden_name)
-    with torch.no_grad():
-        logits = model.double()(golden.image.double())
-    return rel_error(logits, golden.outputs['logits']) < 1e-9
 
 
 def save(folder, checkpoint):

@@ -1,7 +1,6 @@
 """pretrained=True from the loopback: the authors' checkpoints, fetched, checked, read, converted, and every mishap."""
 import argparse
 import io
-import os
 import pickle
 import resource
 import signal
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from authors import load_golden
-from helpers import rel_error, timm_version
+from authors import authors_checkpoint, is_golden, load_golden, OFFICIAL
+from helpers import Evil, timm_version
 from safetensors.torch import save_file
-from server import dropped, page, Server, status, truncated, without_ranges
+from server import dropped, page, send, Server, status, truncated, whole
 
 import timm
 from timm.utils import freeze
@@ -25,36 +24,7 @@ from timm_mobilenext import fetch
 from timm_mobilenext.checkpoints import read_checkpoint
 from timm_mobilenext.fetch import blob_id_of
 
-# model -> the authors' directory, our golden file of the network, whether the accuracy is that of EMA weights
-OFFICIAL = {
-    'mobilenext_100': ('74_02_full_id_tensor', 'mnext_w100', False),
-    'mobilenext_100_id050': ('74_09_i2rnetv3_half_id', 'mnext_w100_id2', False),
-    'mobilenext_s': ('76_05_3_94_model', 'efficient_b0', True),
-    'mobilenext_l': ('4_29M_76_6', 'efficient_b1_g2', True),
-    'mobilenext_l_ghost': ('5_68M_76_8', 'efficient_ghost_b1', True),
-}
 FILE = '/74_02_full_id_tensor/model_best.pth.tar'
-
-
-def authors_checkpoint(name, zipped=False):
-    """A training checkpoint as timm of 2020 wrote them."""
-    _, golden_name, ema = OFFICIAL[name]
-    weights = load_golden(golden_name).state_dict
-    raw = {key: value + 1 for key, value in weights.items()} if ema else weights
-    checkpoint = dict(
-        epoch=207,
-        arch='i2rnetv3',
-        state_dict={f'module.{key}': value for key, value in raw.items()},
-        optimizer=dict(state={0: dict(momentum_buffer=torch.zeros(3))}, param_groups=[dict(lr=0.1, params=[0])]),
-        args=argparse.Namespace(model='i2rnetv3', lr=0.1, mean=None, opt='sgd'),
-        version=2,
-        metric=74.022,
-    )
-    if ema:
-        checkpoint['state_dict_ema'] = weights
-    buffer = io.BytesIO()
-    torch.save(checkpoint, buffer, _use_new_zipfile_serialization=zipped)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -97,13 +67,6 @@ def message_of(function, *args, **kwargs):
     message = str(info.value)
     assert len(message.splitlines()) == 1 and message.endswith('.'), message
     return message
-
-
-def is_golden(model, golden_name='mnext_w100'):
-    golden = load_golden(golden_name)
-    with torch.no_grad():
-        logits = model.double().eval()(golden.image.double())
-    return rel_error(logits, golden.outputs['logits']) < 1e-9
 
 
 # what users ask for
@@ -277,7 +240,7 @@ def test_unused_norm_is_dropped_and_nothing_else():
 @pytest.mark.parametrize('failures, ranges', [
     ([dropped], [None, 'bytes=']),
     ([dropped, dropped], [None, 'bytes=', 'bytes=']),
-    ([dropped, without_ranges], [None, 'bytes=']),
+    ([dropped, whole], [None, 'bytes=']),
     ([status(503, Retry_After='0')], [None, None]),
     ([status(429, Retry_After='0'), status(502)], [None, None, None]),
 ], ids=['dropped', 'dropped twice', 'no ranges', '503', '429, 502'])
@@ -414,14 +377,6 @@ def test_full_disk(official, tmp_path):
 
 # what a file must not hold
 
-class Evil:
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.system, (f'touch {self.marker}',)
-
-
 @pytest.mark.parametrize('zipped', [False, True])
 def test_pickle_that_wants_to_run_code(pin, tmp_path, zipped):
     marker = tmp_path / 'executed'
@@ -503,13 +458,7 @@ def test_killed_at_any_moment(official, server, tmp_path):
 
     def pause_at(position):
         def answer(handler, content):
-            start = int((handler.headers.get('Range') or 'bytes=0-').removeprefix('bytes=').removesuffix('-'))
-            rest = content[start:]
-            handler.send_response(206 if start else 200)
-            handler.send_header('Content-Length', str(len(rest)))
-            handler.end_headers()
-            handler.wfile.write(rest[:int(len(rest) * position)])
-            handler.wfile.flush()
+            send(handler, content, share=position)
             paused.set()
             go_on.wait(60)
             return True

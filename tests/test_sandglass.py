@@ -446,22 +446,21 @@ def test_scripts_and_traces(position, shape):
     dict(linear_bottleneck=False), dict(noskip=True), dict(identity_multiplier=1 / 2), dict(identity_multiplier=1 / 6),
 ], ids=str)
 def test_mobilenext_100_trains(kwargs):
-    """The loss on one batch, plain images against striped ones, falls, if not with every step, and every parameter
-    takes part."""
+    """The loss on one batch, plain images against striped ones, falls and every parameter takes part."""
     model = timm.create_model('mobilenext_100', num_classes=2, **kwargs)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     labels = torch.arange(8) % 2
     images = torch.randn(8, 3, 64, 64)
     images[labels == 1, :, ::2] += 6
     losses = []
-    for _ in range(5):
+    for _ in range(12):  # without shortcuts the first few are a matter of how a machine rounds
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
         optimizer.step()
         losses.append(loss.item())
-    assert min(losses) < 0.9 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize('kwargs, expected', [

@@ -14,11 +14,12 @@ from safetensors.torch import load as load_safetensors
 
 from timm.models import resolve_pretrained_cfg
 
-from .fetch import fetch, find_directory
+from .fetch import blob_id_of, BLOB_IDS, fetch, find_directory
 
 __all__ = [
     'convert_state_dict', 'checkpoint_filter_fn', 'check_state_dict', 'convert_pre_hook', 'read_checkpoint',
     'select_state_dict', 'weights_overlay', 'classes_and_channels', 'check_finite',
+    'blob_id_of', 'BLOB_IDS', 'find_directory',  # the pins, for tools
 ]
 
 _logger = logging.getLogger(__name__)

@@ -13,14 +13,16 @@ import timm
 from timm.data import resolve_data_config
 
 from .checkpoints import (
+    blob_id_of,
+    BLOB_IDS,
     check_finite,
     check_state_dict,
     classes_and_channels,
     convert_state_dict,
+    find_directory,
     read_checkpoint,
     select_state_dict,
 )
-from .fetch import blob_id_of, BLOB_IDS, find_directory
 from .files import replacing
 from .hub import check_hub_folder, save_hub_folder
 
@@ -33,28 +35,6 @@ _TRAIN_ARGS = {'gp': 'global_pool', 'bn_eps': 'bn_eps', 'bn_momentum': 'bn_momen
 _DATA_ARGS = ('img_size', 'input_size', 'mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
 # arguments of create_model that are none of the network
 _NOT_OF_THE_NETWORK = {'cache_dir', 'checkpoint_path', 'device', 'dtype', 'features_only', 'num_classes', 'in_chans'}
-
-CARD = """---
-license: {license}
-library_name: timm
-pipeline_tag: image-classification
-tags:
-- image-classification
-- timm
----
-# {model_name}
-
-{origin}
-
-```python
-import timm
-
-model = timm.create_model('local-dir:path/of/this/folder', pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
-```
-
-MobileNeXt models need `pip install timm-mobilenext` beside timm, and no import.
-"""
 
 
 def run_convert(
@@ -88,8 +68,10 @@ def run_convert(
     if model_name and model_name not in timm.list_models(module='mobilenext'):
         raise ValueError(f'{model_name} is no MobileNeXt model: give one of timm.list_models("mobilenext_*").')
     name, why = (model_name, 'as told') if model_name else identify(checkpoint, state_dict, blob_id, directory)
-    model_args = network_args(checkpoint)
-    model = create_source(name, checkpoint, state_dict, directory, model_args)
+    # of a training by timm
+    args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), Namespace) else {}
+    model_args = network_args(args)
+    model = create_source(name, state_dict, directory, model_args, args)
     known = "the authors' " + (directory or 'for detection') if directory or blob_id == _DETECTION else 'no known file'
     facts = [f'{key} {checkpoint[key]}' for key in ('epoch', 'metric') if isinstance(checkpoint.get(key), (int, float))]
     lines = [
@@ -100,21 +82,20 @@ def run_convert(
     ]
     logits = logits_of(model)
     if half:
-        model.half()
-        check_finite(model.state_dict())
-        changed = (logits_of(model) - logits).abs().max().item()
-        logits = logits_of(model)
+        check_finite(model.half().state_dict())
+        exact, logits = logits, logits_of(model.float())
+        changed = (logits - exact).abs().max().item()
         lines[-1] += f', made 16 bits, by which the logits change by {changed:.1g} of {logits.abs().max().item():.2g}'
         model.half()
     console.print('\n'.join(lines))
 
     cfg = model.pretrained_cfg
-    origin = f'The {kind} weights of `{file.name}`, git blob id {blob_id}, {known}; made by `timm-mobilenext convert`.'
+    about = f'The {kind} weights of `{file.name}`, git blob id {blob_id}, {known}; made by `timm-mobilenext convert`.'
     if directory:
-        origin += f' {cfg["notes"][0]}; {cfg["origin_url"]}.'
+        about += f' {cfg["notes"][0]}; {cfg["origin_url"]}.'
     with replacing(output) as folder:
-        card = CARD.format(license=cfg.get('license', 'other'), model_name=name, origin=origin)
-        save_hub_folder(folder, model, card, model_args=dict(model_args, in_chans=model.in_chans))
+        license = cfg.get('license', 'other')
+        save_hub_folder(folder, model, name, about, license, model_args=dict(model_args, in_chans=model.in_chans))
         difference = reload_difference(folder, model, logits)
     console.print(f'written  {output}, largest difference of the logits, loaded back, {difference:.1g}')
 
@@ -157,9 +138,8 @@ def identify(
     return fits[0], 'by keys and shapes'
 
 
-def network_args(checkpoint: Dict[str, Any]) -> Dict[str, Any]:
-    """ Arguments of the network in a training checkpoint of timm."""
-    args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), Namespace) else {}
+def network_args(args: Dict[str, Any]) -> Dict[str, Any]:
+    """ Arguments of the network among those of a training by timm."""
     model_kwargs = args.get('model_kwargs')
     model_args = dict(model_kwargs) if isinstance(model_kwargs, dict) else {}
     model_args.update({ours: args.get(theirs) for theirs, ours in _TRAIN_ARGS.items()})
@@ -178,10 +158,10 @@ def create_empty(name: str, state_dict: Dict[str, torch.Tensor], device: str = '
 
 def create_source(
         name: str,
-        checkpoint: Dict[str, Any],
         state_dict: Dict[str, torch.Tensor],
         directory: Optional[str],
         model_args: Dict[str, Any],
+        args: Dict[str, Any],
 ) -> Any:
     """ Model with the weights of a checkpoint, and a pretrained_cfg that tells of them and of no others.
 
@@ -198,7 +178,6 @@ def create_source(
     if not directory:
         for key in ('url', 'tag', 'license', 'notes', 'origin_url'):
             cfg.pop(key, None)
-        args = vars(checkpoint['args']) if isinstance(checkpoint.get('args'), Namespace) else {}
         data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
         cfg['input_size'] = (model.in_chans, *cfg['input_size'][1:])
         for key in ('mean', 'std'):
@@ -214,9 +193,8 @@ def create_source(
 
 @torch.inference_mode()
 def logits_of(model: Any) -> torch.Tensor:
-    """ Logits of two random images, in 32 bits."""
-    x = torch.randn(2, *model.pretrained_cfg['input_size'], generator=torch.Generator().manual_seed(0))
-    return model.float()(x)
+    """ Logits of two random images."""
+    return model(torch.randn(2, *model.pretrained_cfg['input_size'], generator=torch.Generator().manual_seed(0)))
 
 
 def reload_difference(folder: Path, model: Any, expected: torch.Tensor) -> float:

@@ -48,29 +48,8 @@ with torch.inference_mode():
     torch.save(torch.cat([model(images) for images, _ in loader]), logits_file)
 """
 
-CARD = """---
-license: {license}
-library_name: timm
-pipeline_tag: image-classification
-tags:
-- image-classification
-- timm
----
-# {model_name} on {data}
-
-Trained from scratch by `timm-mobilenext demo` with timm {timm_version}, at {img_size} x {img_size} pixels.
-These are the averaged (EMA) weights: top-1 {top1:.2f} % on the validation images. Classes: {classes}.
-
-```python
-import timm
-
-model = timm.create_model('local-dir:path/of/this/folder', pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
-model.pretrained_cfg['label_names']  # the classes, in the order of the logits
-```
-
-MobileNeXt models need `pip install timm-mobilenext` beside timm, and no import.
-"""
+ABOUT = """Trained from scratch by `timm-mobilenext demo` with timm {timm_version}, at {img_size} x {img_size} pixels.
+These are the averaged (EMA) weights: top-1 {top1:.2f} % on the validation images. Classes: {classes}."""
 
 
 def run_demo(
@@ -233,16 +212,14 @@ def predict(model: torch.nn.Module, loader: Any) -> Tuple[torch.Tensor, torch.Te
 
 def save_model(folder: Path, model: Any, model_name: str, class_names: List[str], top1: float, digits: bool) -> None:
     """ Save a model as a Hub folder."""
-    card = CARD.format(
-        license='apache-2.0' if digits else 'other',
-        model_name=model_name,
-        data="scikit-learn's handwritten digits" if digits else 'an image folder',
+    about = ABOUT.format(
         timm_version=timm.__version__,
         img_size=model.pretrained_cfg['input_size'][-1],
         top1=top1,
         classes=', '.join(class_names),
     )
-    save_hub_folder(folder, model, card, label_names=class_names)
+    data, license = ("scikit-learn's handwritten digits", 'apache-2.0') if digits else ('an image folder', 'other')
+    save_hub_folder(folder, model, f'{model_name} on {data}', about, license, label_names=class_names)
 
 
 def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: torch.Tensor) -> float:

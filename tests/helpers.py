@@ -1,6 +1,8 @@
 """What several test files need."""
 import math
 import os
+import subprocess
+import sys
 
 import torch
 from torch import nn
@@ -12,7 +14,10 @@ try:
 except ImportError:  # timm before 1.0.31
     from timm.utils import reparameterize_model
 
-__all__ = ['Evil', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'timm_version', 'TINY']
+__all__ = [
+    'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli', 'timm_version',
+    'TINY', 'TOKEN',
+]
 
 MODELS = [
     'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_100', 'mobilenext_140', 'mobilenext_100_id050',
@@ -25,6 +30,7 @@ TINY = [
     ['sg_r2_k3_s2_e6_c64_se0.25'],
     ['sg_r2_k5_s1_e4_c96'],
 ]
+TOKEN = 'hf_AliceSecretToken'
 NORMS = (nn.modules.batchnorm._BatchNorm, timm.layers.FrozenBatchNormAct2d)
 
 
@@ -63,3 +69,30 @@ class Evil:
 
     def __reduce__(self):
         return os.system, (f'touch {self.marker}',)
+
+
+def hub_env(hub, home, **more: str) -> dict:
+    """Environment of a process that knows the Hub's double and no other, with a home of its own."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(('HF_', 'HUGGING'))}
+    env.update(
+        HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN, HF_HOME=str(home), HF_HUB_DISABLE_XET='1', NO_PROXY='127.0.0.1,localhost',
+        OMP_NUM_THREADS='1', NO_COLOR='1')
+    return {**env, **more}
+
+
+def run_cli(env, *arguments, code: int = 0) -> str:
+    """Run timm-mobilenext in a process of its own, to its output if it should succeed, to what it complains of if not.
+
+    Whatever happens, no token is shown, nor a traceback.
+    """
+    command = [sys.executable, '-m', 'timm_mobilenext.cli', *map(str, arguments)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    output = result.stdout + result.stderr
+    assert result.returncode == code, output
+    assert 'Traceback' not in output
+    assert not env.get('HF_TOKEN') or env['HF_TOKEN'] not in output
+    if code == 0:
+        return result.stdout
+    errors = [line for line in result.stderr.splitlines() if line.startswith('Error: ')]
+    assert len(errors) == 1, output
+    return errors[0]

@@ -267,7 +267,7 @@ def impossible(folder, **args):
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_050'],
      ['of another network', 'of another shape']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'resnet18'],
-     ['no MobileNeXt model']),
+     ['another network than this ResNet']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_35'],
      ['did you mean mobilenext_035']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--ema'], ['no EMA weights']),

@@ -1,11 +1,13 @@
-""" config.json and model card of each registered model, as hub_configs/ holds them
+""" Model cards: of each registered model, with its config.json, as hub_configs/ holds them, and of a user's weights
 
-All facts come from the default cfgs and from the models themselves; a test fails when the folder has drifted.
+All facts come from the default cfgs, from the models themselves and from what a training wrote; a test fails when
+hub_configs/ has drifted.
 """
+import copy
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
 import torch
 import torch.nn as nn
@@ -15,8 +17,11 @@ import timm
 from timm.models import model_entrypoint
 
 from .files import replacing
+from .runs import Training
 
-__all__ = ['write_cards', 'make_card', 'make_config', 'count']
+__all__ = ['count', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
+
+LOCAL_NAME = 'local-dir:path/of/this/folder'
 
 CITATION = """@inproceedings{zhou2020rethinking,
   title={Rethinking Bottleneck Structure for Efficient Mobile Network Design},
@@ -28,19 +33,20 @@ CITATION = """@inproceedings{zhou2020rethinking,
 CARD = """---
 {metadata}
 ---
-# Model card for {full_name}
+# Model card for {title}
 
-{summary}
-
-{weights}
+{about}
 
 | | |
 |---|---|
 {facts}
 
-## Use
+{sections}
+"""
 
-MobileNeXt models are a plugin: `pip install timm-mobilenext` beside timm, and no import of it.
+CLASSIFY = """## Use
+
+{install}
 
 ### Classify an image
 
@@ -52,31 +58,28 @@ from PIL import Image
 model = timm.create_model("{name}"{pretrained}).eval()
 transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
 with torch.inference_mode():
-    logits = model(transform(Image.open("image.jpg").convert("RGB"))[None])  # (1, 1000)
-top5_probabilities, top5_classes = logits.softmax(1).topk(5)
-```
+    logits = model(transform(Image.open("image.jpg").convert("{mode}"))[None])  # (1, {num_classes})
+top{k}_probabilities, top{k}_classes = logits.softmax(1).topk({k})
+```"""
 
-### Feature maps
+LABEL_NAMES = """`model.pretrained_cfg["label_names"]` names the classes, in the order of the logits: {}."""
+
+FEATURES = """### Feature maps
 
 ```python
 model = timm.create_model("{name}"{pretrained}, features_only=True).eval()
-maps = model(torch.randn(1, 3, {size}, {size}))
+maps = model(torch.randn(1, {in_chans}, {size}, {size}))
 # {maps}
-```
+```"""
 
-### Embeddings
+EMBEDDINGS = """### Embeddings
 
 ```python
 model = timm.create_model("{name}"{pretrained}, num_classes=0).eval()
-embedding = model(torch.randn(1, 3, {size}, {size}))  # (1, {num_features})
-```
+embedding = model(torch.randn(1, {in_chans}, {size}, {size}))  # (1, {num_features})
+```"""
 
-## Citation
-
-```bibtex
-{citation}
-```
-"""
+PLUGIN = 'MobileNeXt models are a plugin: `pip install timm-mobilenext` beside timm, and no import of it.'
 
 
 def write_cards(folder: Path) -> None:
@@ -107,9 +110,9 @@ def make_config(name: str) -> Dict[str, Any]:
     )
 
 
-def count(name: str) -> Dict[str, float]:
+def count(model: Any) -> Dict[str, float]:
     """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers."""
-    model: Any = timm.create_model(name, device='meta')
+    model = copy.deepcopy(model).to('meta').eval()
     counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)
 
     def add(module: Any, args: Any, out: torch.Tensor) -> None:
@@ -124,73 +127,178 @@ def count(name: str) -> Dict[str, float]:
 
 
 def make_card(name: str) -> str:
-    """ README.md of a model."""
+    """ README.md of a registered model."""
     cfg: Any = timm.get_pretrained_cfg(name)
+    model: Any = timm.create_model(name, device='meta')
     description: str = model_entrypoint(name).__doc__ or ''
-    counts = count(name)
     full_name = f'{name}.{cfg.tag}' if cfg.url else name
     accuracy = re.match(r'ImageNet-1k top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
     assert accuracy is not None
     top1, top5, whose = accuracy.groups()
-    size = cfg.input_size[-1]
-    info: Any = timm.create_model(name, features_only=True, device='meta').feature_info
-    maps = [f'{chs} x {size // r} x {size // r}' for chs, r in zip(info.channels(), info.reduction(), strict=True)]
-    facts = {
-        'Parameters': f'{counts["params"] / 1e6:.2f}M',
-        'MACs': f'{counts["macs"] / 1e6:.1f}M',
-        'Activations': f'{counts["activations"] / 1e6:.1f}M',
-        'Image size': f'{size} x {size}',
-        'ImageNet-1k top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
-        'Paper': f'[{cfg.paper_name}](https://arxiv.org/abs/{cfg.paper_ids.removeprefix("arXiv:")})',
-        'Original code': cfg.origin_url,
-    }
     if cfg.url:
         weights = (
             f"The weights are the authors', from [their checkpoint]({cfg.url}), licensed as their repository is"
             f' ({cfg.license}). Whose measurement the accuracy is, the table says; it was not repeated here.')
+        figures = {'Top-1': float(top1), 'Top-5': float(top5)}
+        log = "the authors' log"
+        results = make_results(figures, 'ImageNet-1k', 'imagenet-1k', 'validation', log, cfg.origin_url)
     else:
         weights = 'There are no weights of this model yet. The accuracy is that of the authors, who released none.'
-    return CARD.format(
-        metadata=make_metadata(full_name, cfg, top1, top5),
-        full_name=full_name,
-        summary=f'{description.strip().replace("w/", "with")}. An image classification model of sandglass blocks, from'
-                ' timm-mobilenext, a plugin of timm.',
-        weights=weights,
-        facts='\n'.join(f'| {key} | {value} |' for key, value in facts.items()),
-        name=full_name,
-        pretrained=', pretrained=True' if cfg.url else '',
-        size=size,
-        maps=', '.join(maps),
-        num_features=info.channels()[-1],
-        citation=CITATION,
+        results = []
+    return render(
+        full_name,
+        model,
+        title=full_name,
+        about=f'{description.strip().replace("w/", "with")}. An image classification model of sandglass blocks, from'
+              f' timm-mobilenext, a plugin of timm.\n\n{weights}',
+        license=cfg.license,
+        facts={
+            **facts_of(model),
+            'ImageNet-1k top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
+            'Paper': f'[{cfg.paper_name}](https://arxiv.org/abs/{cfg.paper_ids.removeprefix("arXiv:")})',
+            'Original code': cfg.origin_url,
+        },
+        datasets=['imagenet-1k'],
+        results=results,
+        pretrained=bool(cfg.url),
     )
 
 
-def make_metadata(full_name: str, cfg: Any, top1: str, top5: str) -> str:
-    """ YAML front matter of a card, as the Hub reads it."""
+def make_weights_card(
+        name: str,
+        model: Any,
+        about: str,
+        license: str,
+        title: Optional[str] = None,
+        label_names: Optional[List[str]] = None,
+        training: Optional[Training] = None,
+) -> str:
+    """ README.md of a user's weights.
+
+    Args:
+        name: What `timm.create_model` takes, such as `hf-hub:user/name` or `LOCAL_NAME`.
+        model: The model, with weights.
+        about: Where the weights come from.
+        license: Their licence, in the Hub's spelling.
+        title: Title, the name without its scheme if None.
+        label_names: Classes, in the order of the logits.
+        training: What is known of their training.
+    """
+    title = title or name.partition(':')[2]
+    facts = {'Architecture': f'`{model.pretrained_cfg["architecture"]}`', **facts_of(model)}
+    results, recipe = [], ''
+    if training and training.dataset:
+        facts['Data set'] = training.dataset
+    if training and training.accuracy:
+        figures = ', '.join(f'{value:.2f}' for value in training.accuracy.values())
+        facts[', '.join(training.accuracy).lower()] = f'{figures} ({training.whose})'
+        results = make_results(
+            training.accuracy, training.dataset or 'unnamed', training.dataset_id, training.split, training.whose)
+    if training and training.recipe:
+        rows = '\n'.join(f'| `{key}` | {value} |' for key, value in training.recipe.items())
+        recipe = f"## Training\n\nArguments of timm's train.py:\n\n| | |\n|---|---|\n{rows}"
+    return render(
+        name,
+        model,
+        title=title,
+        about=about,
+        license=license,
+        facts=facts,
+        datasets=[training.dataset_id] if training and training.is_on_hub else None,
+        results=results,
+        label_names=label_names,
+        recipe=recipe,
+    )
+
+
+def facts_of(model: Any) -> Dict[str, str]:
+    """ Size and cost of a model, for people."""
+    counts = count(model)
+    height, width = model.pretrained_cfg['input_size'][-2:]
+    return {
+        'Parameters': f'{counts["params"] / 1e6:.2f}M',
+        'MACs': f'{counts["macs"] / 1e6:.1f}M',
+        'Activations': f'{counts["activations"] / 1e6:.1f}M',
+        'Image size': f'{height} x {width}',
+    }
+
+
+def make_results(
+        accuracy: Dict[str, float],
+        dataset_name: str,
+        dataset_type: str,
+        split: str,
+        source_name: str,
+        source_url: Optional[str] = None,
+) -> List[EvalResult]:
+    """ Accuracies, in percent, as the Hub reads them."""
+    return [
+        EvalResult(
+            task_type='image-classification',
+            dataset_type=dataset_type,
+            dataset_name=dataset_name,
+            dataset_split=split,
+            metric_type='accuracy',
+            metric_name=name,
+            metric_value=value,
+            # the Hub takes no name of a source without its address
+            source_name=source_name if source_url else None,
+            source_url=source_url,
+        )
+        for name, value in accuracy.items()
+    ]
+
+
+def render(
+        name: str,
+        model: Any,
+        title: str,
+        about: str,
+        license: str,
+        facts: Dict[str, str],
+        datasets: Optional[List[str]],
+        results: List[EvalResult],
+        label_names: Optional[List[str]] = None,
+        recipe: str = '',
+        pretrained: bool = True,
+) -> str:
+    """ A card, from its facts."""
+    in_chans, size = model.pretrained_cfg['input_size'][0], model.pretrained_cfg['input_size'][-1]
+    values = dict(
+        name=name,
+        pretrained=', pretrained=True' if pretrained else '',
+        mode='L' if in_chans == 1 else 'RGB',
+        num_classes=model.num_classes,
+        k=min(5, model.num_classes),
+        in_chans=in_chans,
+        size=size,
+        num_features=getattr(model, 'head_hidden_size', model.num_features),
+    )
+    is_ours = model.pretrained_cfg['architecture'] in timm.list_models(module='mobilenext')
+    sections = [recipe, CLASSIFY.format(install=PLUGIN if is_ours else '`pip install timm`', **values)]
+    if label_names:
+        sections.append(LABEL_NAMES.format(', '.join(label_names[:20]) + (', ...' if len(label_names) > 20 else '')))
+    if is_ours:
+        maps = [
+            f'{info["num_chs"]} x {-(-size // info["reduction"])} x {-(-size // info["reduction"])}'
+            for info in model.feature_info
+        ]
+        sections.append(FEATURES.format(maps=', '.join(maps), **values))
+    sections.append(EMBEDDINGS.format(**values))
+    if is_ours:
+        sections.append(f'## Citation\n\n```bibtex\n{CITATION}\n```')
     data: Dict[str, Any] = dict(
-        license=cfg.license,
+        license=license,
         library_name='timm',
         pipeline_tag='image-classification',
-        tags=['image-classification', 'timm', 'mobilenext'],
+        tags=['image-classification', 'timm', *(['mobilenext'] if is_ours else [])],
     )
-    if cfg.url:
-        result: Dict[str, Any] = dict(
-            task_type='image-classification',
-            dataset_type='imagenet-1k',
-            dataset_name='ImageNet-1k',
-            dataset_split='validation',
-            metric_type='accuracy',
-            source_name="the authors' log",
-            source_url=cfg.origin_url,
-        )
-        data.update(
-            datasets=['imagenet-1k'],
-            metrics=['accuracy'],
-            model_name=full_name,
-            eval_results=[
-                EvalResult(metric_name=name, metric_value=float(value), **result)
-                for name, value in (('Top-1', top1), ('Top-5', top5))
-            ],
-        )
-    return ModelCardData(**data).to_yaml()
+    if results:
+        data.update(datasets=datasets, metrics=['accuracy'], model_name=title, eval_results=results)
+    return CARD.format(
+        metadata=ModelCardData(**data).to_yaml(),
+        title=title,
+        about=about,
+        facts='\n'.join(f'| {key} | {value} |' for key, value in facts.items()),
+        sections='\n\n'.join(filter(None, sections)),
+    )

@@ -64,10 +64,10 @@ def convert_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module) ->
     for layer in layers.values():
         if match := _BLOCK_LAYER.fullmatch(layer):
             blocks.setdefault(int(match[1] or match[2]), {})[match[3]] = layer
-    if not blocks:
+    stages: Any = getattr(model, 'blocks', None)
+    if not blocks or stages is None:
         return state_dict
 
-    stages: Any = model.blocks
     ours = [f'blocks.{i}.{j}' for i, stage in enumerate(stages) for j in range(len(stage))]
     renames = dict(_NETWORK_NAMES)
     for (_, block_layers), block in zip(sorted(blocks.items()), ours, strict=False):

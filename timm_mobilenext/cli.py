@@ -116,6 +116,70 @@ def convert(
 
 
 @app.command()
+def push(
+        source: Annotated[
+            Path,
+            typer.Argument(
+                exists=True,
+                metavar='CHECKPOINT_OR_DIR',
+                help="Checkpoint, .pth.tar, .pth or .safetensors; output folder of timm's train.py; or Hub folder.",
+            ),
+        ],
+        repo_id: Annotated[str, typer.Argument(metavar='USER/NAME', help='Repository, created if there is none.')],
+        model: Annotated[Optional[str], typer.Option(help='Model that it is of; found out if not given.')] = None,
+        ema: Annotated[
+            Optional[bool],
+            typer.Option('--ema/--no-ema', help='Averaged weights or raw ones; averaged where there are any.'),
+        ] = None,
+        label_names: Annotated[
+            Optional[Path],
+            typer.Option(exists=True, dir_okay=False, help='Class names, one in each line or a JSON list.'),
+        ] = None,
+        license: Annotated[Optional[str], typer.Option(help='Licence of the weights, as the Hub spells it.')] = None,
+        pickle: Annotated[bool, typer.Option('--pickle', help='Push pytorch_model.bin too.')] = False,
+        private: Annotated[bool, typer.Option('--private', help='Create a private repository.')] = False,
+        revision: Annotated[Optional[str], typer.Option(help='Branch; made if there is none.')] = None,
+        create_pr: Annotated[bool, typer.Option('--create-pr', help='Open a pull request.')] = False,
+        overwrite_card: Annotated[
+            bool, typer.Option('--overwrite-card', help='Replace a README.md that is on the Hub.'),
+        ] = False,
+        dry_run: Annotated[bool, typer.Option('--dry-run', help='Check and show everything, push nothing.')] = False,
+) -> None:
+    """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
+    with _plain_errors():
+        if model is not None:
+            _check_model(model)
+        from .hub import run_push
+
+        run_push(
+            source,
+            repo_id,
+            model_name=model,
+            ema=ema,
+            label_names=label_names,
+            license=license,
+            pickle=pickle,
+            private=private,
+            revision=revision,
+            create_pr=create_pr,
+            overwrite_card=overwrite_card,
+            dry_run=dry_run,
+        )
+
+
+@app.command()
+def pull(
+        repo_id: Annotated[str, typer.Argument(metavar='USER/NAME[@REVISION]', help='Repository.')],
+        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
+) -> None:
+    """Pull a model of timm from the Hugging Face Hub to a folder, and check that timm loads it."""
+    with _plain_errors():
+        from .hub import run_pull
+
+        run_pull(repo_id, output)
+
+
+@app.command()
 def cards(
         output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')] = Path('hub_configs'),
 ) -> None:

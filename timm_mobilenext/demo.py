@@ -23,8 +23,9 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import accuracy, ModelEmaV3, random_seed
 
+from .cards import LOCAL_NAME, make_weights_card
 from .files import replacing, tidy
-from .hub import check_hub_folder, save_hub_folder
+from .folders import check_hub_folder, save_hub_folder
 
 __all__ = ['run_demo']
 
@@ -218,8 +219,10 @@ def save_model(folder: Path, model: Any, model_name: str, class_names: List[str]
         top1=top1,
         classes=', '.join(class_names),
     )
-    data, license = ("scikit-learn's handwritten digits", 'apache-2.0') if digits else ('an image folder', 'other')
-    save_hub_folder(folder, model, f'{model_name} on {data}', about, license, label_names=class_names)
+    data, license = ("scikit-learn's handwritten digits", 'apache-2.0') if digits else ('an image folder', 'unknown')
+    title = f'{model_name} on {data}'
+    card = make_weights_card(LOCAL_NAME, model, about, license, title=title, label_names=class_names)
+    save_hub_folder(folder, model, card, label_names=class_names)
 
 
 def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: torch.Tensor) -> float:

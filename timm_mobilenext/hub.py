@@ -1,85 +1,363 @@
-""" Hub folders: config.json, model.safetensors and a README.md, for `local-dir:` and for the Hugging Face Hub"""
-import json
-from pathlib import Path
-from typing import Any, Dict, List, Optional
+""" Push to the Hugging Face Hub and pull from it: one commit or none, one folder or none
 
-import timm
-from timm.models import save_for_hf
-
-from .files import tidy
-
-__all__ = ['check_hub_folder', 'save_hub_folder']
-
-_FILES = {'config.json', 'model.safetensors', 'pytorch_model.bin', 'README.md'}
-
-_CARD = """---
-license: {license}
-library_name: timm
-pipeline_tag: image-classification
-tags:
-- image-classification
-- timm
----
-# {title}
-
-{about}
-
-```python
-import timm
-
-model = timm.create_model('local-dir:path/of/this/folder', pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
-{label_names}```
-
-MobileNeXt models need `pip install timm-mobilenext` beside timm, and no import.
+Tokens, endpoint, caches and offline mode are huggingface_hub's affair, by its own environment variables. What is pushed
+and what is pulled is first loaded by timm.
 """
-_LABEL_NAMES = "model.pretrained_cfg['label_names']  # the classes, in the order of the logits\n"
+import json
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Iterator, List, Optional, Tuple
+
+from huggingface_hub import (
+    CommitOperationAdd,
+    CommitOperationDelete,
+    constants,
+    get_token,
+    HfApi,
+    ModelCard,
+    snapshot_download,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+from rich.console import Console
+
+from .cards import LOCAL_NAME, make_weights_card
+from .convert import read_source, UNKNOWN_LICENSE
+from .files import replacing
+from .folders import (
+    check_hub_folder,
+    copy_hub_folder,
+    load_hub_folder,
+    logits_of,
+    reload_difference,
+    save_hub_folder,
+    WEIGHTS,
+)
+from .runs import find_checkpoint
+from .version import __version__
+
+__all__ = ['read_label_names', 'run_pull', 'run_push']
+
+_LIBRARY = 'timm-mobilenext'
+_REVISION = re.compile(r'[^\s@\\]+')
+_NOT_PULLED = ['.gitattributes', '.gitignore', '.git/*', '.cache/*']
 
 
-def check_hub_folder(folder: Path) -> None:
-    """ Make sure that nothing but a Hub folder would be replaced.
-
-    Raises:
-        ValueError: If there is a file, a folder with anything else in it, or the one that we are in.
-    """
-    if Path.cwd().is_relative_to(folder.resolve()):
-        raise ValueError(f'{folder} is the current folder or one around it: give a folder of its own.')
-    tidy(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f'{folder} is a file: give a folder.')
-    others = {file.name for file in folder.glob('*')} - _FILES
-    if others:
-        raise ValueError(f'{folder} would be replaced, but {min(others)} there is not its own: move it away.')
-
-
-def save_hub_folder(
-        folder: Path,
-        model: Any,
-        title: str,
-        about: str,
-        license: str,
-        label_names: Optional[List[str]] = None,
-        model_args: Optional[Dict[str, Any]] = None,
+def run_push(
+        source: Path,
+        repo_id: str,
+        model_name: Optional[str] = None,
+        ema: Optional[bool] = None,
+        label_names: Optional[Path] = None,
+        license: Optional[str] = None,
+        pickle: bool = False,
+        private: bool = False,
+        revision: Optional[str] = None,
+        create_pr: bool = False,
+        overwrite_card: bool = False,
+        dry_run: bool = False,
 ) -> None:
-    """ Save a model, with what timm needs to create it and a model card.
+    """ Push weights to the Hub in one commit, and print what is pushed.
 
     Args:
-        folder: Folder to write to.
-        model: Model of timm, its `pretrained_cfg` saying how it is used.
-        title: Title of README.md, the model card.
-        about: What the card says of the weights.
-        license: Their licence, in the Hub's spelling.
-        label_names: Classes, in the order of the logits.
-        model_args: Arguments that the model was created with, for a timm that does not record them.
+        source: Checkpoint, output folder of train.py, or Hub folder.
+        repo_id: Repository, user/name.
+        model_name: Model that a checkpoint is of, found out if None.
+        ema: Averaged weights of a checkpoint or raw ones; the averaged ones where there are any if None.
+        label_names: File that names the classes.
+        license: Licence of the weights, in the Hub's spelling; what the source says if None.
+        pickle: Push pytorch_model.bin beside model.safetensors.
+        private: Create the repository as a private one.
+        revision: Branch, main if None, made of main if there is none of that name.
+        create_pr: Open a pull request.
+        overwrite_card: Replace a README.md that is on the Hub.
+        dry_run: Check and show everything, and push nothing.
+
+    Raises:
+        ValueError: If an argument is not what it should be.
+        RuntimeError: If the source can't be read, the Hub refuses, or the way to it breaks.
     """
-    # the local-dir: of timm before 1.0.29 reads no safetensors
-    safe: Any = tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 29) or 'both'
-    model_config = dict(label_names=label_names) if label_names else {}
-    save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=safe)
-    # the root of config.json has it, and transformers passes both and fails
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
-    config.get('model_args', {}).pop('num_classes', None)
-    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-    shown_names = _LABEL_NAMES if label_names else ''
-    card = _CARD.format(title=title, about=about, license=license, label_names=shown_names)
-    (folder / 'README.md').write_text(card, encoding='utf-8')
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    check_repo_id(repo_id)
+    check_revision(revision)
+    if constants.HF_HUB_OFFLINE:
+        raise RuntimeError('HF_HUB_OFFLINE is set, by which nothing can be pushed: unset it.')
+    with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
+        folder = Path(temporary)
+        for line in make_folder(source, folder, repo_id, model_name, ema, label_names, license, pickle):
+            console.print(line)
+        with told_plainly(repo_id, revision):
+            api = HfApi(library_name=_LIBRARY, library_version=__version__)
+            user = check_token(api, repo_id)
+            parent, there = look_up(api, repo_id, private, revision)
+            files = [file for file in sorted(folder.iterdir()) if is_pushed(file.name, there, overwrite_card)]
+            stale = [name for name in WEIGHTS if name in there and not (folder / name).exists()]
+            kind = 'there already' if parent else f'new, {"private" if private else "public"}'
+            branch = f', branch {revision}' if revision else ''
+            request = ', as a pull request' if create_pr else ''
+            console.print(f'to       {api.endpoint}/{repo_id}, {kind}{branch}{request}, by {user}')
+            for file in files:
+                console.print(f'file     {file.name:17} {file.stat().st_size:12,} bytes')
+            if len(files) < len(list(folder.iterdir())):
+                console.print('kept     README.md of the Hub; --overwrite-card replaces it')
+            for name in stale:
+                console.print(f'removed  {name}, of earlier weights')
+            if dry_run:
+                console.print('dry run  nothing was pushed')
+                return
+            if parent is None:
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                parent = api.model_info(repo_id).sha
+            if revision and not create_pr:
+                parent = make_branch(api, repo_id, revision)
+            commit = api.create_commit(
+                repo_id,
+                [
+                    *(CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files),
+                    *(CommitOperationDelete(path_in_repo=name) for name in stale),
+                ],
+                commit_message='Push a model by timm-mobilenext',
+                revision=revision,
+                create_pr=create_pr,
+                parent_commit=parent,
+            )
+    where = f'as {commit.pr_url}' if commit.pr_url else f'in commit {commit.oid[:7]}'
+    console.print('pushed   nothing, all of it was there' if commit.oid == parent else f'pushed   {where}')
+    at = commit.pr_revision or revision
+    name = f'hf-hub:{repo_id}' + (f'@{at}' if at else '')
+    console.print(f'\nimport timm; model = timm.create_model({name!r}, pretrained=True).eval()')
+
+
+def run_pull(repo_id: str, output: Path) -> None:
+    """ Pull a repository to a folder, and print what it holds.
+
+    Args:
+        repo_id: Repository, with @revision perhaps.
+        output: Folder to write to.
+
+    Raises:
+        ValueError: If an argument is not what it should be, or something else would be replaced.
+        RuntimeError: If the Hub refuses, the way to it breaks, or what was pulled is no model that timm loads.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    repo_id, _, revision = repo_id.partition('@')
+    check_repo_id(repo_id)
+    check_revision(revision or None)
+    with told_plainly(repo_id, revision):
+        snapshot = Path(snapshot_download(
+            repo_id,
+            revision=revision or None,
+            ignore_patterns=_NOT_PULLED,
+            library_name=_LIBRARY,
+            library_version=__version__,
+        ))
+    names = [file.name for file in snapshot.iterdir()]
+    check_hub_folder(output, names)
+    with replacing(output) as folder:
+        # the files of the cache are links, and may be those of another revision's
+        shutil.copytree(snapshot, folder, ignore=lambda parent, names: _not_pulled(snapshot, parent, names))
+        try:
+            model = load_hub_folder(folder)
+        except RuntimeError as e:
+            raise RuntimeError(str(e).replace(str(folder), repo_id)) from e
+        size = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
+    console.print(f'pulled   {repo_id}, commit {snapshot.name[:7]}, {size:,} bytes')
+    console.print(f'network  {model.pretrained_cfg["architecture"]}, {model.num_classes} classes; loaded by timm')
+    console.print(f'written  {output}')
+    console.print(f'\nimport timm; model = timm.create_model({f"local-dir:{output}"!r}, pretrained=True).eval()')
+
+
+def _not_pulled(snapshot: Path, parent: str, names: List[str]) -> List[str]:
+    paths = {name: (Path(parent) / name).relative_to(snapshot).as_posix() for name in names}
+    kept = set(filter_repo_objects(paths.values(), ignore_patterns=_NOT_PULLED))
+    return [name for name, path in paths.items() if path not in kept]
+
+
+def make_folder(
+        source: Path,
+        folder: Path,
+        repo_id: str,
+        model_name: Optional[str],
+        ema: Optional[bool],
+        label_names: Optional[Path],
+        license: Optional[str],
+        pickle: bool,
+) -> List[str]:
+    """ Make the Hub folder that is pushed, checked by loading it, and tell what it was made of."""
+    names = read_label_names(label_names) if label_names else None
+    name = f'hf-hub:{repo_id}'
+    if not (source / 'config.json').is_file():
+        found = read_source(find_checkpoint(source) if source.is_dir() else source, model_name, ema)
+        model, license = found.model, license or found.license
+        check_label_names(names, model.num_classes)
+        about = f'{found.about} Pushed by `timm-mobilenext push`.'
+        text = make_weights_card(name, model, about, license, label_names=names, training=found.training)
+        save_hub_folder(folder, model, text, label_names=names, model_args=found.model_args, pickle=pickle)
+        reload_difference(folder, model, logits_of(model))
+        return found.lines
+
+    if model_name or ema is not None:
+        raise ValueError(f'{source} is a Hub folder, whose config.json says it all: leave out --model and --ema.')
+    model = load_hub_folder(source)
+    cfg = model.pretrained_cfg
+    check_label_names(names, model.num_classes)
+    card = source / 'README.md'
+    if card.is_file() and not license:
+        text = check_card(card).replace(LOCAL_NAME, name)
+    else:
+        license = license or cfg.get('license') or UNKNOWN_LICENSE
+        names_shown = names or cfg.get('label_names')
+        text = make_weights_card(
+            name, model, 'Pushed by `timm-mobilenext push`.', license, label_names=names_shown)
+    copy_hub_folder(source, folder, model, text, names, pickle)
+    load_hub_folder(folder)
+    return [f'folder   {source}', f'network  {cfg["architecture"]}; {model.num_classes} classes']
+
+
+def read_label_names(file: Path) -> List[str]:
+    """ Class names of a file: a JSON list, or a name in each line.
+
+    Raises:
+        ValueError: If there are none, or if it is no text.
+    """
+    try:
+        text = file.read_text(encoding='utf-8')
+        names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().splitlines()]
+    except ValueError as e:
+        raise ValueError(f'{file} can not be read as class names, it is damaged: {e}.') from None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f'{file} names no classes: give a JSON list of names, or a name in each line.')
+    return names
+
+
+def check_label_names(names: Optional[List[str]], num_classes: int) -> None:
+    """ Raise a ValueError if there are names, but not one for each class."""
+    if names is not None and len(names) != num_classes:
+        raise ValueError(f'There are {len(names)} class names for {num_classes} classes: give one for each, in order.')
+
+
+def check_card(file: Path) -> str:
+    """ Text of a model card; raise a ValueError if the Hub would refuse it."""
+    text = file.read_text(encoding='utf-8')
+    try:
+        ModelCard(text, ignore_metadata_errors=True)
+    except Exception as e:
+        raise ValueError(f'{file} has a front matter that is no YAML: {" ".join(str(e).split())[:200]}') from None
+    return text
+
+
+def check_repo_id(repo_id: str) -> None:
+    """ Raise a ValueError if this is not user/name."""
+    validate_repo_id(repo_id)
+    if repo_id.count('/') != 1:
+        raise ValueError(f'{repo_id!r} names no repository: give user/name.')
+
+
+def check_revision(revision: Optional[str]) -> None:
+    """ Raise a ValueError if this can't be a branch, tag or commit."""
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise ValueError(f'{revision!r} can not be a revision: give a branch, a tag or a commit.')
+
+
+def check_token(api: HfApi, repo_id: str) -> str:
+    """ Name of the user, if the token may write."""
+    if get_token() is None:
+        raise RuntimeError(f'There is no token for {api.endpoint}: run `hf auth login`, or set HF_TOKEN.')
+    user = api.whoami()
+    role = user.get('auth', {}).get('accessToken', {}).get('role')
+    if role == 'read':
+        raise RuntimeError(f'The token of {user["name"]} may only read: take one that may write.')
+    return user['name']
+
+
+def look_up(api: HfApi, repo_id: str, private: bool, revision: Optional[str]) -> Tuple[Optional[str], List[str]]:
+    """ Last commit of a branch and its files, None and no files if there is no repository yet."""
+    try:
+        info = api.model_info(repo_id)
+    except RepositoryNotFoundError:
+        return None, []
+    if private and not info.private:
+        raise RuntimeError(f'{repo_id} is there already and public: make it private in its settings first.')
+    if revision:
+        try:
+            info = api.model_info(repo_id, revision=revision)
+        except RevisionNotFoundError:
+            pass  # it will be made of main
+    return info.sha, [file.rfilename for file in info.siblings or []]
+
+
+def make_branch(api: HfApi, repo_id: str, revision: str) -> Optional[str]:
+    """ Last commit of a branch, which is made of main if there is none, as `hf upload` does."""
+    try:
+        return api.model_info(repo_id, revision=revision).sha
+    except RevisionNotFoundError:
+        api.create_branch(repo_id, branch=revision, exist_ok=True)
+        return api.model_info(repo_id, revision=revision).sha
+
+
+def is_pushed(name: str, there: List[str], overwrite_card: bool) -> bool:
+    return name != 'README.md' or overwrite_card or name not in there
+
+
+@contextmanager
+def told_plainly(repo_id: str, revision: Optional[str]) -> Iterator[None]:
+    """ Say in a line what the Hub or the way to it had against it, and never the token."""
+    at = f'{repo_id}@{revision}' if revision else repo_id
+    endpoint = constants.ENDPOINT
+    try:
+        yield
+    except (HfHubHTTPError, OSError, RuntimeError, ValueError) as e:
+        line = _reason(e, at, endpoint)
+    except Exception as e:  # of the HTTP library, which is not always the same one
+        line = f'The connection to {endpoint} failed, {_first_line(e)}: nothing was committed, repeat the command.'
+    else:
+        return
+    token = get_token()
+    raise RuntimeError(line.replace(token, '<token>') if token else line) from None
+
+
+def _reason(error: BaseException, at: str, endpoint: str) -> str:
+    cause: Optional[BaseException] = error
+    while cause is not None and not isinstance(cause, (HfHubHTTPError, OfflineModeIsEnabled)):
+        cause = cause.__cause__
+    if isinstance(cause, OfflineModeIsEnabled):
+        return f'{at} is not in the cache, or not whole, and HF_HUB_OFFLINE is set: unset it, or pull it once online.'
+    if not isinstance(cause, HfHubHTTPError):
+        if isinstance(error, LocalEntryNotFoundError):
+            return f'{endpoint} can not be reached, and {at} is not in the cache, or not whole: pull it again later.'
+        if error.__cause__ is not None:
+            return f'{_first_line(error)} {_first_line(error.__cause__)}: nothing was committed, repeat the command.'
+        return ' '.join(str(error).split())
+    code = cause.response.status_code if cause.response is not None else 0
+    said = cause.server_message.splitlines()[0] if cause.server_message else _first_line(cause)
+    if isinstance(cause, GatedRepoError):
+        return f'{at} is gated: ask for access at {endpoint}/{at.partition("@")[0]}, and use a token of that account.'
+    if isinstance(cause, RevisionNotFoundError):
+        return f'{at.partition("@")[0]} has no revision {at.partition("@")[2]!r}: give a branch, a tag or a commit.'
+    if code == 401 and 'token' in str(cause).lower() or said.startswith('Invalid credentials'):
+        return f'{endpoint} refuses the token (401): take another by `hf auth login`, or from HF_TOKEN.'
+    if isinstance(cause, RepositoryNotFoundError):
+        return f'{endpoint} has no {at}, or it is private and the token, if there is one, may not read it.'
+    if code == 403:
+        return f'The token may not do this (403): {said}'
+    if code == 412:
+        return f'{at} was changed by someone else meanwhile: nothing was committed, repeat the command.'
+    if code == 429:
+        return f'{endpoint} has had too many requests (429): nothing was committed, wait and repeat the command.'
+    if code >= 500:
+        return f'{endpoint} failed ({code}, {said}): nothing was committed, repeat the command.'
+    return f'{endpoint} refused ({code}): {said}'
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,125 @@
+""" What timm's train.py leaves of a run: the arguments, in the checkpoint and args.yaml, and the log, summary.csv"""
+import csv
+import math
+import re
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import yaml
+
+__all__ = ['find_checkpoint', 'read_args', 'read_training', 'Training']
+
+# in this order; the first is the best by the metric
+_CHECKPOINTS = ('model_best.pth.tar', 'last.pth.tar')
+# arguments that a reader would repeat the training by; paths are a user's own affair
+_RECIPE = (
+    'epochs', 'batch_size', 'grad_accum_steps', 'opt', 'opt_eps', 'momentum', 'lr', 'lr_base', 'weight_decay',
+    'clip_grad', 'layer_decay', 'sched', 'min_lr', 'warmup_epochs', 'warmup_lr', 'cooldown_epochs', 'decay_epochs',
+    'decay_rate', 'img_size', 'input_size', 'crop_pct', 'interpolation', 'scale', 'ratio', 'color_jitter', 'aa',
+    'aug_repeats', 'reprob', 'remode', 'mixup', 'cutmix', 'smoothing', 'bce_loss', 'drop', 'drop_path', 'model_ema',
+    'model_ema_decay', 'amp', 'amp_dtype', 'pretrained', 'seed',
+)
+
+
+@dataclass
+class Training:
+    """ What a model card says of a training."""
+    dataset: str = ''
+    dataset_id: str = 'unnamed'  # on the Hub, if it is there
+    is_on_hub: bool = False
+    split: str = 'validation'
+    recipe: Dict[str, Any] = field(default_factory=dict)
+    accuracy: Dict[str, float] = field(default_factory=dict)  # in percent
+    whose: str = ''  # who measured it, on what weights
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """ Checkpoint in an output folder of train.py.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for name in _CHECKPOINTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(
+        f"{folder} is neither a Hub folder, with a config.json, nor one of train.py's, with a {_CHECKPOINTS[0]}.")
+
+
+def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
+    """ Arguments of a training by timm, from its checkpoint or from the args.yaml beside it, none if there are none.
+
+    Raises:
+        RuntimeError: If args.yaml is damaged.
+    """
+    if isinstance(checkpoint.get('args'), Namespace):
+        return vars(checkpoint['args'])
+    beside = file.with_name('args.yaml')
+    if not beside.is_file():
+        return {}
+    try:
+        args = yaml.safe_load(beside.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise RuntimeError(f'{beside} is damaged, it is no YAML: {" ".join(str(e).split())}.') from None
+    return {str(key): value for key, value in args.items()} if isinstance(args, dict) else {}
+
+
+def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, kind: str) -> Optional[Training]:
+    """ What is known of a training, None if it was not by timm.
+
+    Args:
+        args: Its arguments.
+        checkpoint: Its checkpoint.
+        file: File of the checkpoint, beside which summary.csv is.
+        kind: Weights that are taken of it, 'EMA' or 'raw'.
+    """
+    if not args:
+        return None
+    # only the last part of a path, which may tell of a user's machine
+    kept_in = Path(str(args.get('data_dir') or args.get('data') or '')).name
+    dataset = str(args.get('dataset') or '')
+    name = dataset.partition('/')[2] or kept_in
+    training = Training(
+        dataset=name,
+        dataset_id=name if dataset.startswith('hfds/') else re.sub(r'\W+', '-', name.lower()) or 'unnamed',
+        is_on_hub=dataset.startswith('hfds/'),
+        split=str(args.get('val_split') or 'validation'),
+        recipe={
+            key: value for key in _RECIPE
+            if (value := args.get(key)) not in (None, False, 0, 0., '') and not _is_long(value)
+        },
+    )
+    # with EMA, train.py logs what the averaged weights reach
+    measured = 'EMA' if args.get('model_ema') and not args.get('model_ema_force_cpu') else 'raw'
+    row = find_row(file.with_name('summary.csv'), checkpoint, str(args.get('eval_metric') or 'top1'))
+    if row and measured == kind:
+        training.accuracy = {shown: row[key] for key, shown in (('eval_top1', 'Top-1'), ('eval_top5', 'Top-5'))
+                             if math.isfinite(row.get(key, math.nan))}
+        training.whose = f"{kind} weights in epoch {checkpoint['epoch']}, in the training's log"
+    return training
+
+
+def find_row(file: Path, checkpoint: Dict[str, Any], metric: str) -> Dict[str, float]:
+    """ The row of a log that is of a checkpoint, by epoch and metric, empty if there is none."""
+    epoch, value = checkpoint.get('epoch'), checkpoint.get('metric')
+    if not isinstance(epoch, int) or not file.is_file():
+        return {}
+    with open(file, newline='', encoding='utf-8', errors='replace') as lines:
+        rows = [{key: _number(cell) for key, cell in row.items() if key} for row in csv.DictReader(lines)]
+    rows = [row for row in rows if row.get('epoch') == epoch]
+    if isinstance(value, float):  # the log may be of another run
+        rows = [row for row in rows if math.isclose(row.get(f'eval_{metric}', math.nan), value, rel_tol=1e-6)]
+    return rows[-1] if rows else {}
+
+
+def _number(cell: Any) -> float:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _is_long(value: Any) -> bool:
+    return len(str(value)) > 60 or '\n' in str(value) or '|' in str(value)

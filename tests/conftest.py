@@ -11,8 +11,8 @@ def _seed():
 @pytest.fixture
 def hub(tmp_path):
     """A double of the Hub with two users, alice with the token of `hub_env` and bob."""
-    from hub_double import Hub  # of the server library, which only these tests need
     from helpers import TOKEN
+    from hub_double import Hub  # of the server library, which only these tests need
 
     hub = Hub(tmp_path / 'hub', users={TOKEN: 'alice', 'hf_of_bob': 'bob'})
     yield hub

@@ -140,6 +140,7 @@ class Hub:
         self.readers: List[str] = []  # tokens that may only read
         self.part_size = part_size
         self.requests: List[str] = []  # 'METHOD /path?query' in turn
+        self.busy = 0  # requests that are being answered
         self.faults: List[Tuple[str, Fault]] = []
         self.on_event: Callable[[str], None] = lambda event: None  # before and after each request and upload chunk
         self._lock = threading.RLock()
@@ -198,12 +199,18 @@ class Hub:
         request = Request(environ)
         line = f'{request.method} {request.full_path.rstrip("?")}'
         self.requests.append(line)
-        self.on_event('before')
+        with self._lock:
+            self.busy += 1
         try:
-            response = self._fault(line, request) or self._answer(request)
-        except Refusal as e:
-            response = e.response
-        self.on_event('answered')
+            self.on_event('before')
+            try:
+                response = self._fault(line, request) or self._answer(request)
+            except Refusal as e:
+                response = e.response
+            self.on_event('answered')
+        finally:
+            with self._lock:
+                self.busy -= 1
         return response(environ, start_response)
 
     def _fault(self, line: str, request: Request) -> Optional[Response]:

@@ -200,7 +200,7 @@ assert abs(best['score'] - expected.softmax(1).max().item()) < 1e-4
 
 @pytest.mark.parametrize('how', ['pushed by us', 'pushed by timm, pulled and pushed', 'by timm, mended in one line'])
 def test_transformers(how, hub, env, model, tmp_path):
-    pytest.importorskip('transformers', reason='needs transformers, which `make setup` installs where Python is new enough')
+    pytest.importorskip('transformers', reason='needs transformers: pip install it on a Python that is new enough')
     from PIL import Image
 
     Image.effect_noise((300, 260), 80).convert('RGB').save(tmp_path / 'image.png')

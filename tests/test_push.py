@@ -30,9 +30,9 @@ def run_folder(tmp_path):
     folder = tmp_path / 'train' / '20260101-mobilenext_035-64'
     folder.mkdir(parents=True)
     args = dict(
-        model='mobilenext_035', data_dir='/home/alice/secret/animals', dataset='', img_size=64, num_classes=3, opt='lamb',
-        lr=0.005, epochs=3, batch_size=32, model_ema=True, model_ema_decay=0.99, eval_metric='top1', model_kwargs={},
-        val_split='validation', smoothing=0.1, mixup=0.0, log_wandb=False)
+        model='mobilenext_035', data_dir='/home/alice/secret/animals', dataset='', img_size=64, num_classes=3,
+        opt='lamb', lr=0.005, epochs=3, batch_size=32, model_ema=True, model_ema_decay=0.99, eval_metric='top1',
+        model_kwargs={}, val_split='validation', smoothing=0.1, mixup=0.0, log_wandb=False)
     raw, ema = (randomize(timm.create_model('mobilenext_035', num_classes=3)).state_dict() for _ in range(2))
     torch.save(dict(
         epoch=1, arch='mobilenext_035', state_dict=raw, state_dict_ema=ema, optimizer={}, version=2,

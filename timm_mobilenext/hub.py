@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import filter_repo_objects, validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, tqdm, validate_repo_id
 from rich.console import Console
 
 from .cards import LOCAL_NAME, make_weights_card
@@ -98,7 +98,7 @@ def run_push(
             console.print(line)
         with told_plainly(repo_id, revision):
             api = HfApi(library_name=_LIBRARY, library_version=__version__)
-            user = check_token(api, repo_id)
+            user = check_user(api)
             parent, there = look_up(api, repo_id, private, revision)
             files = [file for file in sorted(folder.iterdir()) if is_pushed(file.name, there, overwrite_card)]
             stale = [name for name in WEIGHTS if name in there and not (folder / name).exists()]
@@ -154,6 +154,7 @@ def run_pull(repo_id: str, output: Path) -> None:
     check_repo_id(repo_id)
     check_revision(revision or None)
     with told_plainly(repo_id, revision):
+        read_token()
         snapshot = Path(snapshot_download(
             repo_id,
             revision=revision or None,
@@ -269,9 +270,21 @@ def check_revision(revision: Optional[str]) -> None:
         raise ValueError(f'{revision!r} can not be a revision: give a branch, a tag or a commit.')
 
 
-def check_token(api: HfApi, repo_id: str) -> str:
-    """ Name of the user, if the token may write."""
-    if get_token() is None:
+def read_token() -> Optional[str]:
+    """ Token, None if there is none.
+
+    Raises:
+        ValueError: If it could not be sent, which would end with a message that shows it.
+    """
+    token = get_token()
+    if token and not (token.isascii() and token.isprintable() and ' ' not in token):
+        raise ValueError('The token has characters that no token has: copy it once more.')
+    return token
+
+
+def check_user(api: HfApi) -> str:
+    """ Name of the user, if there is a token that may write."""
+    if read_token() is None:
         raise RuntimeError(f'There is no token for {api.endpoint}: run `hf auth login`, or set HF_TOKEN.')
     user = api.whoami()
     role = user.get('auth', {}).get('accessToken', {}).get('role')
@@ -322,6 +335,8 @@ def told_plainly(repo_id: str, revision: Optional[str]) -> Iterator[None]:
         line = f'The connection to {endpoint} failed, {_first_line(e)}: nothing was committed, repeat the command.'
     else:
         return
+    for bar in list(getattr(tqdm, '_instances', ())):  # huggingface_hub leaves it open, and the line would stick to it
+        bar.close()
     token = get_token()
     raise RuntimeError(line.replace(token, '<token>') if token else line) from None
 

@@ -1,0 +1,272 @@
+"""What can go wrong with timm-mobilenext push: each is told in a line, and the repository is whole or as it was."""
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+from helpers import hub_env, randomize, run_cli, TOKEN
+from hub_double import drop, Hub, status
+from safetensors.torch import save, save_file
+
+import timm
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def env(hub, tmp_path):
+    return hub_env(hub, tmp_path / 'home')
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    file = tmp_path / 'checkpoint.pth.tar'
+    model = randomize(timm.create_model('mobilenext_035', num_classes=3))
+    torch.save(dict(arch='mobilenext_035', state_dict=model.state_dict()), file)
+    return file
+
+
+def old_model(hub):
+    """What was on the Hub before."""
+    state_dict = timm.create_model('mobilenext_035', num_classes=3).state_dict()
+    hub.create('alice/model')
+    hub.put('alice/model', {'model.safetensors': save(state_dict), 'config.json': b'{"old": 1}'})
+    return hub.repo('alice/model').files()
+
+
+def is_whole(hub, checkpoint) -> bool:
+    """Whether main holds the checkpoint, put there by a single commit."""
+    expected = torch.load(checkpoint, weights_only=True)['state_dict']
+    repo = hub.repo('alice/model')
+    files = repo.files()
+    titles = [repo.data['commits'][commit]['title'] for commit in repo.history()]
+    return (
+        sorted(files) == ['.gitattributes', 'README.md', 'config.json', 'model.safetensors']
+        and files['model.safetensors'] == save(expected)
+        and b'"architecture": "mobilenext_035"' in files['config.json']
+        and titles == ['Push a model by timm-mobilenext', *titles[1:]]
+        and titles.count('Push a model by timm-mobilenext') == 1)
+
+
+@pytest.mark.parametrize('more, words', [
+    (dict(HF_TOKEN=''), ['There is no token', 'hf auth login', 'HF_TOKEN']),
+    (dict(HF_TOKEN='hf_wrong'), ['refuses the token (401)']),
+    (dict(HF_TOKEN='hf_bad\x01secret'), ['characters that no token has']),
+    (dict(HF_TOKEN='hf_bäd'), ['characters that no token has']),
+    (dict(HF_TOKEN='hf_reads'), ['may only read']),
+    (dict(HF_HUB_OFFLINE='1'), ['HF_HUB_OFFLINE is set']),
+    (dict(HF_ENDPOINT='http://127.0.0.1:9'), ['http://127.0.0.1:9 failed', 'repeat the command']),
+], ids=['none', 'wrong', 'control character', 'umlaut', 'may only read', 'offline', 'no server'])
+def test_before_anything_is_created(more, words, hub, env, checkpoint):
+    hub.users['hf_reads'] = 'alice'
+    hub.readers.append('hf_reads')
+    error = run_cli(dict(env, **more), 'push', checkpoint, 'alice/model', code=1)
+    assert all(word in error for word in words), error
+    assert not (hub.folder / 'alice').exists() and not [line for line in hub.requests if 'POST' in line]
+
+
+def evil_names(checkpoint):
+    file = checkpoint.with_name('names.txt')
+    file.write_text('cat\ndog\n')
+    return ['--label-names', file]
+
+
+def json_of(checkpoint, text):
+    file = checkpoint.with_name('names.json')
+    file.write_text(text)
+    return ['--label-names', file]
+
+
+@pytest.mark.parametrize('repo_id, options, words', [
+    ('alice/mo del', lambda _: [], ['alice/mo del']),
+    ('alice/a/b', lambda _: [], ['alice/a/b']),
+    ('model', lambda _: [], ['user/name']),
+    ('alice/model', evil_names, ['2 class names for 3 classes']),
+    ('alice/model', lambda c: json_of(c, '{"a": 1}'), ['names no classes']),
+    ('alice/model', lambda c: json_of(c, '["a", '), ['can not be read']),
+    ('alice/model', lambda _: ['--model', 'mobilenext_050'], ['another network']),
+    ('alice/model', lambda _: ['--model', 'mobilenext_0350'], ['did you mean']),
+    ('alice/model', lambda _: ['--ema'], ['no EMA weights']),
+    ('alice/model', lambda _: ['--revision', 'a b'], ['can not be a revision']),
+])
+def test_bad_arguments_reach_no_server(repo_id, options, words, hub, env, checkpoint):
+    error = run_cli(env, 'push', checkpoint, repo_id, *options(checkpoint), code=1)
+    assert all(word in error for word in words), error
+    assert [line for line in hub.requests if 'whoami' in line or 'models' in line or 'repos' in line] == []
+
+
+@pytest.mark.parametrize('damage, words', [
+    (lambda folder: (folder / 'model.safetensors').write_bytes(b'\0' * 100), ['model.safetensors', 'can not be read']),
+    (lambda folder: (folder / 'config.json').write_text('{"architecture": "mobilenext_999"}'),
+     ['mobilenext_999', 'pip install --upgrade timm-mobilenext']),
+    (lambda folder: (folder / 'README.md').write_text('---\nlicense: [\n---\n'), ['README.md', 'no YAML']),
+    (lambda folder: (folder / 'config.json').unlink(), ['neither a Hub folder', 'model_best.pth.tar']),
+    (lambda folder: (folder / 'model.safetensors').unlink(), ['has no weights']),
+])
+def test_bad_folder_reaches_no_server(damage, words, hub, env, checkpoint, tmp_path):
+    folder = tmp_path / 'folder'
+    model = timm.create_model('mobilenext_035', num_classes=3)
+    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
+    damage(folder)
+    error = run_cli(env, 'push', folder, 'alice/model', code=1)
+    assert all(word in error for word in words), error
+    assert [line for line in hub.requests if 'whoami' in line or 'models' in line or 'repos' in line] == []
+
+
+def test_damaged_args_beside_weights(hub, env, checkpoint, tmp_path):
+    save_file(torch.load(checkpoint, weights_only=True)['state_dict'], tmp_path / 'model.safetensors')
+    (tmp_path / 'args.yaml').write_text('a: [')
+    assert 'args.yaml is damaged' in run_cli(env, 'push', tmp_path / 'model.safetensors', 'alice/model', code=1)
+
+
+def test_forbidden(hub, env, checkpoint):
+    assert '403' in run_cli(env, 'push', checkpoint, 'bob/new', code=1)
+    assert not (hub.folder / 'bob').exists()
+    hub.create('bob/model')
+    before = hub.repo('bob/model').files()
+    assert '403' in run_cli(env, 'push', checkpoint, 'bob/model', code=1)
+    assert hub.repo('bob/model').files() == before and not [line for line in hub.requests if line.startswith('PUT')]
+
+
+def test_private_asked_of_a_public_one(hub, env, checkpoint):
+    before = old_model(hub)
+    error = run_cli(env, 'push', checkpoint, 'alice/model', '--private', code=1)
+    assert 'there already and public' in error and hub.repo('alice/model').files() == before
+
+
+def test_revision_that_can_not_be_made(hub, env, checkpoint):
+    before = old_model(hub)
+    error = run_cli(env, 'push', checkpoint, 'alice/model', '--revision', 'refs/pr/7', code=1)
+    assert 'refs/pr/7' in error and hub.repo('alice/model').files() == before
+
+
+@pytest.mark.parametrize('request_line', ['POST .*/preupload/', 'POST .*/objects/batch', 'PUT /lfs/'])
+@pytest.mark.parametrize('fault', [status(429, retry_after=0), status(503, retry_after=0), drop(100_000)],
+                         ids=['429', '503', 'dropped'])
+def test_waits_and_goes_on(request_line, fault, hub, env, checkpoint):
+    hub.fail(request_line, fault)
+    run_cli(env, 'push', checkpoint, 'alice/model')
+    assert hub.faults == [] and is_whole(hub, checkpoint)
+
+
+FAILURES = [
+    ('GET /api/whoami', status(429), ['429', 'wait and repeat']),
+    ('GET /api/models/', status(503, 'maintenance'), ['503', 'maintenance', 'repeat the command']),
+    ('POST .*/commit/', status(503, 'maintenance', retry_after=1), ['503', 'maintenance', 'repeat the command']),
+    ('POST .*/commit/', drop(), ['repeat the command']),
+    ('POST .*/commit/', status(412, 'A commit has happened since'), ['changed by someone else', 'repeat']),
+    ('PUT /lfs/', status(403, 'the signature has expired'), ['403', 'signature']),
+]
+
+
+@pytest.mark.parametrize('is_new, request_line, fault, words', [
+    (True, 'POST /api/repos/create', status(500), ['500', 'repeat the command']),
+    *((is_new, *failure) for is_new in (True, False) for failure in FAILURES),
+])
+def test_fails_and_a_repeat_completes(is_new, request_line, fault, words, hub, env, checkpoint):
+    before = None if is_new else old_model(hub)
+    hub.fail(request_line, fault)
+    error = run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+    assert all(word in error for word in words), error
+    if before:
+        assert hub.repo('alice/model').files() == before
+    elif (hub.folder / 'alice' / 'model').exists():
+        assert list(hub.repo('alice/model').files()) == ['.gitattributes']
+    run_cli(env, 'push', checkpoint, 'alice/model')
+    assert is_whole(hub, checkpoint)
+
+
+def test_someone_else_commits_in_between(hub, env, checkpoint):
+    """Nothing of theirs is lost, and a repeat says what it keeps."""
+    old_model(hub)
+
+    def theirs(hub, request):
+        hub.put('alice/model', {'README.md': b'# Theirs\n'})
+
+    hub.fail('PUT /lfs/', theirs)
+    assert 'changed by someone else' in run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+    assert b'old' in hub.repo('alice/model').files()['config.json']
+    assert 'kept     README.md' in run_cli(env, 'push', checkpoint, 'alice/model')
+    assert hub.repo('alice/model').files()['README.md'] == b'# Theirs\n'
+
+
+def test_server_restarts_between_preupload_and_commit(hub, env, checkpoint):
+    before = old_model(hub)
+    servers = []
+
+    def restart(hub, request):
+        def again():
+            hub.stop()
+            servers.append(Hub(hub.folder, hub.users, port=hub.port))
+        threading.Thread(target=again).start()
+        return drop()(hub, request)
+
+    hub.fail('POST .*/objects/batch', restart)  # the client tries again
+    run_cli(env, 'push', checkpoint, 'alice/model')
+    assert is_whole(servers[0], checkpoint) and before != servers[0].repo('alice/model').files()
+    servers[0].stop()
+
+
+def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, env, checkpoint):
+    def lost(hub, request):
+        hub._answer(request)
+        return drop()(hub, request)
+
+    hub.fail('POST .*/commit/', lost)
+    assert 'repeat the command' in run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+    assert 'nothing, all of it was there' in run_cli(env, 'push', checkpoint, 'alice/model')
+    assert is_whole(hub, checkpoint)
+
+
+def count_events(hub, env, checkpoint) -> int:
+    """Moments of a push that the server sees: before and after each request, and each 64 KiB of an upload."""
+    events = []
+    hub.on_event = events.append
+    run_cli(env, 'push', checkpoint, 'alice/counted')
+    hub.on_event = lambda event: None
+    assert events.count('uploading') > 20 and events.count('before') > 10
+    return len(events)
+
+
+@pytest.mark.parametrize('is_new', [True, False])
+def test_kill_and_repeat(is_new, hub, env, checkpoint):
+    """kill -9 at five random moments of a push to a new repository, and of one to an old one; then a repeat each."""
+    moments = random.Random(is_new).sample(range(count_events(hub, env, checkpoint)), 5)
+    for number, moment in enumerate(moments):
+        home = Hub(hub.folder.with_name(f'hub{number}'), hub.users)
+        before = None if is_new else old_model(home)
+        left = [moment]
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'timm_mobilenext.cli', 'push', str(checkpoint), 'alice/model'],
+            env=dict(env, HF_ENDPOINT=home.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def kill(event, left=left, process=process):
+            left[0] -= 1
+            if left[0] == -1:
+                os.kill(process.pid, signal.SIGKILL)
+
+        home.on_event = kill
+        assert process.wait(timeout=300) == -signal.SIGKILL, moment
+        deadline = time.monotonic() + 30
+        while home.busy and time.monotonic() < deadline:  # the server may still be at the last request
+            time.sleep(0.01)
+        home.on_event = lambda event: None
+
+        # the old state, or the new one
+        if (home.folder / 'alice' / 'model' / 'repo.json').exists() and not is_whole(home, checkpoint):
+            files = home.repo('alice/model').files()
+            assert files == before if before else list(files) == ['.gitattributes']
+        shown = run_cli(dict(env, HF_ENDPOINT=home.url), 'push', checkpoint, 'alice/model')
+        assert 'pushed   ' in shown and is_whole(home, checkpoint), moment
+        home.stop()
+
+
+def test_debug_log_shows_no_token(hub, env, checkpoint):
+    """run_cli looks for it, here in all that huggingface_hub can log."""
+    assert TOKEN == env['HF_TOKEN']
+    run_cli(dict(env, HF_DEBUG='1', HF_HUB_VERBOSITY='debug'), 'push', checkpoint, 'alice/model')

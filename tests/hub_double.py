@@ -20,6 +20,7 @@ import itertools
 import json
 import re
 import socket
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -516,3 +517,9 @@ _ROUTES = [  # methods, path, answer, whether it needs the right to write
     ('GET HEAD', f'/{_ID}/resolve/(?P<revision>[^/]+|refs/pr/[0-9]+)/(?P<path>.+)', Hub._resolve, False),
     ('GET HEAD', '/cdn/(?P<storage>[^/]+/[^/]+)/(?P<oid>[0-9a-f]+)', Hub._cdn, False),
 ]
+
+
+if __name__ == '__main__':  # python tests/hub_double.py FOLDER PORT, for user with token hf_user
+    hub = Hub(Path(sys.argv[1]), users={'hf_user': 'user'}, port=int(sys.argv[2]))
+    print(f'HF_ENDPOINT={hub.url} HF_TOKEN=hf_user HF_HUB_DISABLE_XET=1', flush=True)
+    threading.Event().wait()

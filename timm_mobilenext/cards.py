@@ -240,7 +240,7 @@ def make_results(
             dataset_split=split,
             metric_type='accuracy',
             metric_name=name,
-            metric_value=value,
+            metric_value=round(value, 3),
             # the Hub takes no name of a source without its address
             source_name=source_name if source_url else None,
             source_url=source_url,

@@ -74,7 +74,8 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     model = create_source(name, state_dict, directory, model_args, args)
     cfg = model.pretrained_cfg
     known = f", the authors' {directory or 'for detection'}" if directory or blob_id == _DETECTION else ''
-    facts = [f'{key} {checkpoint[key]}' for key in ('epoch', 'metric') if isinstance(checkpoint.get(key), (int, float))]
+    numbers = {key: checkpoint.get(key) for key in ('epoch', 'metric')}
+    facts = [f'{key} {number:.6g}' for key, number in numbers.items() if isinstance(number, (int, float))]
     about = f'The {kind} weights of `{file.name}`, git blob id {blob_id}{known}'
     return Source(
         model=model,

@@ -203,8 +203,11 @@ def make_folder(
         check_label_names(names, model.num_classes)
         about = f'{found.about} Pushed by `timm-mobilenext push`.'
         text = make_weights_card(name, model, about, license, label_names=names, training=found.training)
-        save_hub_folder(folder, model, text, label_names=names, model_args=found.model_args, pickle=pickle)
+        # with what this timm loads, of which the pickle is left out again
+        save_hub_folder(folder, model, text, label_names=names, model_args=found.model_args, pickle=pickle or None)
         reload_difference(folder, model, logits_of(model))
+        if not pickle:
+            (folder / WEIGHTS[1]).unlink(missing_ok=True)
         return found.lines
 
     if model_name or ema is not None:
@@ -332,7 +335,7 @@ def told_plainly(repo_id: str, revision: Optional[str]) -> Iterator[None]:
     except (HfHubHTTPError, OSError, RuntimeError, ValueError) as e:
         line = _reason(e, at, endpoint)
     except Exception as e:  # of the HTTP library, which is not always the same one
-        line = f'The connection to {endpoint} failed, {_first_line(e)}: nothing was committed, repeat the command.'
+        line = f'The connection to {endpoint} failed, {_first_line(e)}: nothing was changed, repeat the command.'
     else:
         return
     for bar in list(getattr(tqdm, '_instances', ())):  # huggingface_hub leaves it open, and the line would stick to it
@@ -343,17 +346,18 @@ def told_plainly(repo_id: str, revision: Optional[str]) -> Iterator[None]:
 
 def _reason(error: BaseException, at: str, endpoint: str) -> str:
     cause: Optional[BaseException] = error
-    while cause is not None and not isinstance(cause, (HfHubHTTPError, OfflineModeIsEnabled)):
+    # some errors of huggingface_hub tell of no response, but of the error that led to them
+    while cause and not isinstance(cause, OfflineModeIsEnabled) and getattr(cause, 'response', None) is None:
         cause = cause.__cause__
-    if isinstance(cause, OfflineModeIsEnabled):
+    if isinstance(cause, OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         return f'{at} is not in the cache, or not whole, and HF_HUB_OFFLINE is set: unset it, or pull it once online.'
     if not isinstance(cause, HfHubHTTPError):
         if isinstance(error, LocalEntryNotFoundError):
             return f'{endpoint} can not be reached, and {at} is not in the cache, or not whole: pull it again later.'
         if error.__cause__ is not None:
-            return f'{_first_line(error)} {_first_line(error.__cause__)}: nothing was committed, repeat the command.'
+            return f'{_first_line(error)} {_first_line(error.__cause__)}: nothing was changed, repeat the command.'
         return ' '.join(str(error).split())
-    code = cause.response.status_code if cause.response is not None else 0
+    code = cause.response.status_code
     said = cause.server_message.splitlines()[0] if cause.server_message else _first_line(cause)
     if isinstance(cause, GatedRepoError):
         return f'{at} is gated: ask for access at {endpoint}/{at.partition("@")[0]}, and use a token of that account.'
@@ -366,11 +370,11 @@ def _reason(error: BaseException, at: str, endpoint: str) -> str:
     if code == 403:
         return f'The token may not do this (403): {said}'
     if code == 412:
-        return f'{at} was changed by someone else meanwhile: nothing was committed, repeat the command.'
+        return f'{at} was changed by someone else meanwhile: nothing was changed, repeat the command.'
     if code == 429:
-        return f'{endpoint} has had too many requests (429): nothing was committed, wait and repeat the command.'
+        return f'{endpoint} has had too many requests (429): nothing was changed, wait and repeat the command.'
     if code >= 500:
-        return f'{endpoint} failed ({code}, {said}): nothing was committed, repeat the command.'
+        return f'{endpoint} failed ({code}, {said}): nothing was changed, repeat the command.'
     return f'{endpoint} refused ({code}): {said}'
 
 

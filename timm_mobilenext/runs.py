@@ -13,14 +13,20 @@ __all__ = ['find_checkpoint', 'read_args', 'read_training', 'Training']
 
 # in this order; the first is the best by the metric
 _CHECKPOINTS = ('model_best.pth.tar', 'last.pth.tar')
-# arguments that a reader would repeat the training by; paths are a user's own affair
-_RECIPE = (
-    'epochs', 'batch_size', 'grad_accum_steps', 'opt', 'opt_eps', 'momentum', 'lr', 'lr_base', 'weight_decay',
-    'clip_grad', 'layer_decay', 'sched', 'min_lr', 'warmup_epochs', 'warmup_lr', 'cooldown_epochs', 'decay_epochs',
-    'decay_rate', 'img_size', 'input_size', 'crop_pct', 'interpolation', 'scale', 'ratio', 'color_jitter', 'aa',
-    'aug_repeats', 'reprob', 'remode', 'mixup', 'cutmix', 'smoothing', 'bce_loss', 'drop', 'drop_path', 'model_ema',
-    'model_ema_decay', 'amp', 'amp_dtype', 'pretrained', 'seed',
-)
+# arguments that a reader would repeat the training by, and what each depends on; paths are a user's own affair
+_RECIPE: Dict[str, Optional[str]] = {
+    **dict.fromkeys((
+        'epochs', 'batch_size', 'grad_accum_steps', 'opt', 'opt_eps', 'momentum', 'lr', 'weight_decay', 'clip_grad',
+        'layer_decay', 'sched', 'min_lr', 'warmup_epochs', 'warmup_lr', 'cooldown_epochs',
+    )),
+    **dict.fromkeys((
+        'img_size', 'input_size', 'crop_pct', 'interpolation', 'train_crop_mode', 'no_aug', 'scale', 'ratio', 'hflip',
+        'color_jitter', 'aa', 'aug_repeats', 'reprob',
+    )),
+    'remode': 'reprob', 'mixup': None, 'cutmix': None, 'smoothing': None, 'bce_loss': None, 'drop': None,
+    'drop_path': None, 'model_ema': None, 'model_ema_decay': 'model_ema', 'model_ema_warmup': 'model_ema', 'amp': None,
+    'amp_dtype': 'amp', 'pretrained': None, 'seed': None,
+}
 
 
 @dataclass
@@ -87,8 +93,9 @@ def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, 
         is_on_hub=dataset.startswith('hfds/'),
         split=str(args.get('val_split') or 'validation'),
         recipe={
-            key: value for key in _RECIPE
-            if (value := args.get(key)) not in (None, False, 0, 0., '') and not _is_long(value)
+            key: value for key, condition in _RECIPE.items()
+            if (value := args.get(key)) not in (None, False, 0, '') and not _is_long(value)
+            and (condition is None or args.get(condition))
         },
     )
     # with EMA, train.py logs what the averaged weights reach

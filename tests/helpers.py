@@ -1,10 +1,11 @@
 """What several test files need."""
 import math
 import os
-import subprocess
-import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from processes import start_cli
 from torch import nn
 
 import timm
@@ -85,14 +86,16 @@ def run_cli(env, *arguments, code: int = 0) -> str:
 
     Whatever happens, no token is shown, nor a traceback.
     """
-    command = [sys.executable, '-m', 'timm_mobilenext.cli', *map(str, arguments)]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-    output = result.stdout + result.stderr
-    assert result.returncode == code, output
+    with TemporaryDirectory() as folder:
+        process = start_cli(env, [str(argument) for argument in arguments], Path(folder) / 'output')
+        process.join(timeout=300)
+        stdout, stderr = (Path(folder, f'output.{name}').read_text() for name in ('stdout', 'stderr'))
+    output = stdout + stderr
+    assert process.exitcode == code, output
     assert 'Traceback' not in output or 'HF_DEBUG' in env
     assert not env.get('HF_TOKEN') or env['HF_TOKEN'] not in output
     if code == 0:
-        return result.stdout
-    errors = [line for line in result.stderr.splitlines() if line.startswith('Error: ')]
+        return stdout
+    errors = [line for line in stderr.splitlines() if line.startswith('Error: ')]
     assert len(errors) == 1, output
     return errors[0]

@@ -22,9 +22,10 @@ import re
 import socket
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from werkzeug import Request, Response
 from werkzeug.serving import make_server, WSGIRequestHandler
@@ -35,6 +36,7 @@ __all__ = ['cut', 'drop', 'Fault', 'Hub', 'Refusal', 'Repo', 'status']
 Fault = Callable[['Hub', Request], Optional[Response]]
 _LFS_SUFFIXES = ('.bin', '.safetensors', '.pth', '.tar', '.png')
 _CHUNK = 1 << 16
+_LICENSES = ['apache-2.0', 'mit', 'bsd-3-clause-clear', 'unknown', 'other']  # of the Hub's many
 
 
 class Refusal(Exception):
@@ -143,7 +145,9 @@ class Hub:
         self.requests: List[str] = []  # 'METHOD /path?query' in turn
         self.busy = 0  # requests that are being answered
         self.faults: List[Tuple[str, Fault]] = []
-        self.on_event: Callable[[str], None] = lambda event: None  # before and after each request and upload chunk
+        # told of 'before METHOD /path', 'answered METHOD /path' and, after each 64 KiB of it, 'uploading'
+        self.on_event: Callable[[str], None] = lambda event: None
+        self.connections: Set[socket.socket] = set()
         self._lock = threading.RLock()
         self._server = make_server('127.0.0.1', port, self, threaded=True, request_handler=_Handler)
         self._server.daemon_threads = True
@@ -162,6 +166,9 @@ class Hub:
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in list(self.connections):  # of clients that would go on talking to this server
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def fail(self, request: str, *faults: Fault) -> None:
         """Let the next requests whose 'METHOD /path?query' starts as the pattern says meet a fault each."""
@@ -203,12 +210,12 @@ class Hub:
         with self._lock:
             self.busy += 1
         try:
-            self.on_event('before')
+            self.on_event(f'before {line}')
             try:
                 response = self._fault(line, request) or self._answer(request)
             except Refusal as e:
                 response = e.response
-            self.on_event('answered')
+            self.on_event(f'answered {line}')
         finally:
             with self._lock:
                 self.busy -= 1
@@ -254,6 +261,8 @@ class Hub:
             raise Refusal(403 if user else 401, f'Access to model {repo_id} is restricted.', 'GatedRepo')
         if is_write and user is None:
             raise Refusal(401, 'Invalid username or password.')
+        if is_write and request.headers['Authorization'].removeprefix('Bearer ') in self.readers:
+            raise Refusal(403, 'The token may only read')
         # anyone may open a pull request
         if is_write and user != owner and not request.args.get('create_pr'):
             raise Refusal(403, f'You do not have write access to {repo_id}')
@@ -291,6 +300,8 @@ class Hub:
         except yaml.YAMLError:
             is_good = False
         errors = [] if is_good else [dict(message='"---" is not valid YAML')]
+        if front and is_good and (yaml.safe_load(front[1]).get('license') or 'mit') not in _LICENSES:
+            errors = [dict(message=f'"license" must be one of {_LICENSES}')]
         warnings = [] if front else [dict(message='empty or missing yaml metadata in repo card')]
         return _json(dict(errors=errors, warnings=warnings), 400 if errors else 200)
 
@@ -440,6 +451,14 @@ class Hub:
 
 class _Handler(WSGIRequestHandler):
     protocol_version = 'HTTP/1.1'
+
+    def setup(self):
+        super().setup()
+        self.server.app.connections.add(self.connection)
+
+    def finish(self):
+        self.server.app.connections.discard(self.connection)
+        super().finish()
 
     def log(self, *args, **kwargs):
         pass

@@ -1,5 +1,6 @@
 """timm-mobilenext pull, and others who read what was pushed, in processes as a user's, from a double of the Hub."""
 import json
+import shutil
 import subprocess
 import sys
 
@@ -53,7 +54,8 @@ def test_pull_by_branch_and_commit_and_offline(hub, env, model, tmp_path):
 
     other = randomize(timm.create_model('mobilenext_035', num_classes=3))
     hub.put('alice/model', {'model.safetensors': save(other.state_dict()), 'notes/of.txt': b'notes'})
-    run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')  # in place of the old one
+    for _ in range(2):
+        run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')  # in place of the old one
     assert same(tmp_path / 'out', other) and (tmp_path / 'out' / 'notes' / 'of.txt').read_bytes() == b'notes'
     run_cli(env, 'pull', f'alice/model@{first}', '-o', tmp_path / 'first')
     assert same(tmp_path / 'first', model)
@@ -78,6 +80,38 @@ def test_replaces_nothing_but_its_own(hub, env, model, tmp_path):
     (tmp_path / 'out' / 'thesis.txt').write_text('mine')
     assert 'thesis.txt' in run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out', code=1)
     assert [file.name for file in (tmp_path / 'out').iterdir()] == ['thesis.txt']
+
+
+@pytest.mark.parametrize('file', ['thesis.txt', 'notes/thesis.txt', 'notes/of.txt'])
+def test_replaces_no_file_of_the_same_folder_or_name(file, hub, env, model, tmp_path):
+    hub.put('alice/model', {'notes/of.txt': b'notes', 'thesis.txt': b'not yours'})
+    (tmp_path / 'out' / 'notes').mkdir(parents=True)
+    (tmp_path / 'out' / file).write_text('mine')
+    assert file in run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out', code=1)
+    assert (tmp_path / 'out' / file).read_text() == 'mine'
+
+
+@pytest.mark.parametrize('more, fault', [
+    ({}, status(503, 'maintenance')), (dict(HF_TOKEN='hf_wrong'), None), (dict(HF_ENDPOINT='http://127.0.0.1:9'), None),
+], ids=['503', 'token', 'no server'])
+def test_cache_is_not_taken_for_the_hub(more, fault, hub, env, model, tmp_path):
+    """huggingface_hub falls back to it without a word."""
+    run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')
+    if fault:
+        hub.fail('GET /api/models', fault)
+    run_cli(dict(env, **more), 'pull', 'alice/model', '-o', tmp_path / 'again', code=1)
+    assert not (tmp_path / 'again').exists()
+
+
+def test_pickles_beside_safetensors_stay_there(hub, env, model, tmp_path):
+    torch.save(Evil(tmp_path / 'executed'), tmp_path / 'evil.bin')
+    hub.put('alice/model', {name: (tmp_path / 'evil.bin').read_bytes() for name in ('pytorch_model.bin', 'args.bin')})
+    run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')
+    assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == ['config.json', 'model.safetensors']
+    (tmp_path / 'out' / 'pytorch_model.bin').write_bytes((tmp_path / 'evil.bin').read_bytes())
+    run_cli(env, 'push', tmp_path / 'out', 'alice/other')
+    assert 'pytorch_model.bin' not in hub.repo('alice/other').files()
+    assert not (tmp_path / 'executed').exists()
 
 
 def test_broken_download_goes_on(hub, env, model, tmp_path):
@@ -127,8 +161,12 @@ def evil(hub, tmp_path):
      ['mobilenext_999', 'pip install --upgrade timm-mobilenext']),
     (lambda hub, _: {'config.json': config_of(hub, architecture='resnet_of_mars')},
      ['resnet_of_mars', 'pip install --upgrade timm,']),
-    (lambda hub, _: {'config.json': config_of(hub, model_args=dict(foo=1))}, ['can not be made', 'foo']),
+    (lambda hub, _: {'config.json': config_of(hub, model_args=dict(foo=1))}, ['can be used', 'foo']),
     (lambda hub, _: {'config.json': config_of(hub, label_names=['cat'])}, ['names 1 classes of 3']),
+    (lambda hub, _: {'config.json': config_of(hub, label_names=5)}, ['names no classes of 3']),
+    (lambda hub, _: {'config.json': config_of(hub, pretrained_cfg=dict(input_size='abc'))}, ['input_size']),
+    (lambda hub, _: {'config.json': config_of(hub, pretrained_cfg=dict(input_size=[3, 10 ** 6, 10 ** 6]))},
+     ['input_size']),
     (lambda hub, _: {'config.json': b'{'}, ['config.json', 'no JSON']),
     (lambda hub, _: {'config.json': b'[1]'}, ['names no architecture']),
     (truncated, ['model.safetensors', 'can not be read']),
@@ -136,9 +174,12 @@ def evil(hub, tmp_path):
     (other_classes, ['4 classes', 'one of 3']),
     (not_finite, ['NaN', 'conv_stem.weight']),
     (evil, ['refused', 'nothing is executed']),
-], ids=['ours', 'others', 'argument', 'names', 'no JSON', 'no object', 'truncated', 'shape', 'classes', 'NaN', 'evil'])
+], ids=[
+    'ours', 'others', 'argument', 'names', 'no names', 'size', 'vast', 'no JSON', 'no object', 'truncated', 'shape',
+    'classes', 'NaN', 'evil',
+])
 def test_bad_folder_is_told_and_not_kept(change, words, hub, env, model, tmp_path):
-    run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')
+    shutil.copytree(tmp_path / 'pushed', tmp_path / 'out')
     hub.put('alice/model', change(hub, tmp_path))
     error = run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out', code=1)
     assert all(word in error for word in words), error
@@ -149,6 +190,7 @@ def test_bad_folder_is_told_and_not_kept(change, words, hub, env, model, tmp_pat
 
 @pytest.mark.parametrize('arguments, more, words', [
     (['alice/nothing'], {}, ['has no alice/nothing']),
+    (['alice/nothing'], dict(HF_TOKEN=''), ['has no alice/nothing', 'hf auth login']),
     (['alice/model@nope'], {}, ["no revision 'nope'"]),
     (['alice/mo del'], {}, ['alice/mo del']),
     (['model'], {}, ['give user/name']),
@@ -157,7 +199,7 @@ def test_bad_folder_is_told_and_not_kept(change, words, hub, env, model, tmp_pat
     (['bob/gated'], {}, ['bob/gated is gated', 'ask for access']),
     (['bob/private'], {}, ['has no bob/private, or it is private']),
     (['alice/model'], dict(HF_TOKEN='hf_wrong'), ['refuses the token (401)']),
-    (['alice/model'], dict(HF_ENDPOINT='http://127.0.0.1:9'), ['http://127.0.0.1:9 can not be reached']),
+    (['alice/model'], dict(HF_ENDPOINT='http://127.0.0.1:9'), ['connection to http://127.0.0.1:9 failed']),
     (['alice/model'], dict(HF_HUB_OFFLINE='1'), ['not in the cache', 'HF_HUB_OFFLINE']),
 ])
 def test_refusals(arguments, more, words, hub, env, model, tmp_path):

@@ -138,6 +138,31 @@ def test_hub_folder(hub, env, tmp_path):
     assert mended == config
 
 
+def test_license_of_a_folder_leaves_the_card(hub, env, checkpoint, tmp_path):
+    run_cli(env, 'convert', checkpoint, '-o', tmp_path / 'converted')
+    with open(tmp_path / 'converted' / 'README.md', 'a') as card:
+        card.write('My own words.\n')
+    run_cli(env, 'push', tmp_path / 'converted', 'alice/converted', '--license', 'mit')
+    card = ModelCard(files_of(hub, 'alice/converted')['README.md'].decode())
+    assert card.data.license == 'mit' and 'My own words.' in card.content
+
+
+@pytest.mark.parametrize('more, name', [
+    (dict(data_dir='C:\\Users\\alice\\secret\\animals'), 'animals'),
+    (dict(dataset='hfds//home/alice/secret/animals'), 'animals'),
+    (dict(dataset='hfds/alice/animals'), 'alice/animals'),
+    (dict(dataset='torch/cifar10'), 'cifar10'),
+])
+def test_data_set_without_a_path(more, name, hub, env, run_folder):
+    saved = torch.load(run_folder / 'model_best.pth.tar', weights_only=False)
+    saved['args'] = argparse.Namespace(**{**vars(saved['args']), **more})
+    torch.save(saved, run_folder / 'model_best.pth.tar')
+    run_cli(env, 'push', run_folder, 'alice/animals')
+    text = files_of(hub, 'alice/animals')['README.md'].decode()
+    assert f'| Data set | {name} |' in text and 'secret' not in text and '/home/alice' not in text
+    assert ModelCard(text).data.datasets == (['alice/animals'] if name == 'alice/animals' else None)
+
+
 def test_converted_folder_gets_its_address(hub, env, checkpoint, tmp_path):
     run_cli(env, 'convert', checkpoint, '-o', tmp_path / 'converted')
     assert 'local-dir:' in (tmp_path / 'converted' / 'README.md').read_text()
@@ -150,7 +175,7 @@ def test_dry_run_changes_nothing(hub, env, checkpoint):
     shown = run_cli(env, 'push', checkpoint, 'alice/new', '--dry-run', '--private')
     assert 'alice/new, new, private' in shown and 'model.safetensors' in shown and 'nothing was pushed' in shown
     assert not (hub.folder / 'alice').exists()
-    assert not [line for line in hub.requests if not line.startswith('GET')]
+    assert [line for line in hub.requests if not line.startswith('GET')] == ['POST /api/validate-yaml']
 
 
 def test_repeat_makes_no_commit_and_keeps_the_card(hub, env, checkpoint):

@@ -1,9 +1,8 @@
 """What can go wrong with timm-mobilenext push: each is told in a line, and the repository is whole or as it was."""
-import os
+import itertools
 import random
+import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from helpers import hub_env, randomize, run_cli, TOKEN
 from hub_double import drop, Hub, status
+from processes import start_cli
 from safetensors.torch import save, save_file
 
 import timm
@@ -60,7 +60,7 @@ def is_whole(hub, checkpoint) -> bool:
     (dict(HF_TOKEN='hf_bäd'), ['characters that no token has']),
     (dict(HF_TOKEN='hf_reads'), ['may only read']),
     (dict(HF_HUB_OFFLINE='1'), ['HF_HUB_OFFLINE is set']),
-    (dict(HF_ENDPOINT='http://127.0.0.1:9'), ['http://127.0.0.1:9 failed', 'repeat the command']),
+    (dict(HF_ENDPOINT='http://127.0.0.1:9'), ['connection to http://127.0.0.1:9 failed', 'repeat the command']),
 ], ids=['none', 'wrong', 'control character', 'umlaut', 'may only read', 'offline', 'no server'])
 def test_before_anything_is_created(more, words, hub, env, checkpoint):
     hub.users['hf_reads'] = 'alice'
@@ -139,44 +139,55 @@ def test_private_asked_of_a_public_one(hub, env, checkpoint):
     assert 'there already and public' in error and hub.repo('alice/model').files() == before
 
 
-def test_revision_that_can_not_be_made(hub, env, checkpoint):
-    before = old_model(hub)
-    error = run_cli(env, 'push', checkpoint, 'alice/model', '--revision', 'refs/pr/7', code=1)
-    assert 'refs/pr/7' in error and hub.repo('alice/model').files() == before
+@pytest.mark.parametrize('is_new', [True, False])
+@pytest.mark.parametrize('options', [
+    ['--revision', 'refs/pr/7'], ['--revision', 'dev', '--create-pr'], ['--revision', 'a' * 40], ['--license', 'MITT'],
+])
+def test_what_the_hub_would_refuse_after_an_upload(options, is_new, hub, env, checkpoint):
+    before = None if is_new else old_model(hub)
+    dry_run = ['--dry-run'] if is_new else []
+    error = run_cli(env, 'push', checkpoint, 'alice/model', *options, *dry_run, code=1)
+    assert (options[1] if options[0] == '--revision' else 'license') in error
+    assert not (hub.folder / 'alice').exists() if is_new else hub.repo('alice/model').files() == before
 
 
-@pytest.mark.parametrize('request_line', ['POST .*/preupload/', 'POST .*/objects/batch', 'PUT /lfs/'])
+def test_gitignore_that_would_keep_weights_out(hub, env, checkpoint):
+    old_model(hub)
+    hub.put('alice/model', {'.gitignore': b'*.safetensors'})
+    assert '.gitignore' in run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+
+
 @pytest.mark.parametrize('fault', [status(429, retry_after=0), status(503, retry_after=0), drop(100_000)],
                          ids=['429', '503', 'dropped'])
-def test_waits_and_goes_on(request_line, fault, hub, env, checkpoint):
-    hub.fail(request_line, fault)
+def test_waits_and_goes_on(fault, hub, env, checkpoint):
+    for request_line in ('POST .*/preupload/', 'POST .*/objects/batch', 'PUT /lfs/'):
+        hub.fail(request_line, fault)
     run_cli(env, 'push', checkpoint, 'alice/model')
     assert hub.faults == [] and is_whole(hub, checkpoint)
 
 
 FAILURES = [
-    ('GET /api/whoami', status(429), ['429', 'wait and repeat']),
+    ('PUT /lfs/', status(403, 'the signature has expired'), ['403', 'signature']),
+    ('GET /api/whoami', status(429, retry_after=137), ['429', 'wait 137 s', 'repeat']),
     ('GET /api/models/', status(503, 'maintenance'), ['503', 'maintenance', 'repeat the command']),
     ('POST .*/commit/', status(503, 'maintenance', retry_after=1), ['503', 'maintenance', 'repeat the command']),
     ('POST .*/commit/', drop(), ['repeat the command']),
     ('POST .*/commit/', status(412, 'A commit has happened since'), ['changed by someone else', 'repeat']),
-    ('PUT /lfs/', status(403, 'the signature has expired'), ['403', 'signature']),
 ]
 
 
-@pytest.mark.parametrize('is_new, request_line, fault, words', [
-    (True, 'POST /api/repos/create', status(500), ['500', 'repeat the command']),
-    *((is_new, *failure) for is_new in (True, False) for failure in FAILURES),
-])
-def test_fails_and_a_repeat_completes(is_new, request_line, fault, words, hub, env, checkpoint):
+@pytest.mark.parametrize('is_new', [True, False])
+def test_fails_and_a_repeat_completes(is_new, hub, env, checkpoint):
     before = None if is_new else old_model(hub)
-    hub.fail(request_line, fault)
-    error = run_cli(env, 'push', checkpoint, 'alice/model', code=1)
-    assert all(word in error for word in words), error
-    if before:
-        assert hub.repo('alice/model').files() == before
-    elif (hub.folder / 'alice' / 'model').exists():
-        assert list(hub.repo('alice/model').files()) == ['.gitattributes']
+    created = [('POST /api/repos/create', status(500), ['500', 'repeat the command'])] if is_new else []
+    for request_line, fault, words in created + FAILURES:
+        hub.fail(request_line, fault)
+        error = run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+        assert all(word in error for word in words), error
+        if before:
+            assert hub.repo('alice/model').files() == before
+        elif (hub.folder / 'alice' / 'model').exists():
+            assert list(hub.repo('alice/model').files()) == ['.gitattributes']
     run_cli(env, 'push', checkpoint, 'alice/model')
     assert is_whole(hub, checkpoint)
 
@@ -218,52 +229,65 @@ def test_a_commit_whose_answer_is_lost_is_not_made_twice(hub, env, checkpoint):
         return drop()(hub, request)
 
     hub.fail('POST .*/commit/', lost)
-    assert 'repeat the command' in run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+    error = run_cli(env, 'push', checkpoint, 'alice/model', code=1)
+    assert 'repeat the command' in error and 'nothing was' not in error
     assert 'nothing, all of it was there' in run_cli(env, 'push', checkpoint, 'alice/model')
     assert is_whole(hub, checkpoint)
 
 
-def count_events(hub, env, checkpoint) -> int:
-    """Moments of a push that the server sees: before and after each request, and each 64 KiB of an upload."""
+def events_of(push, hub) -> list:
+    """What the server sees of a push: each request, before and after it is answered, and each 64 KiB of an upload."""
     events = []
     hub.on_event = events.append
-    run_cli(env, 'push', checkpoint, 'alice/counted')
-    hub.on_event = lambda event: None
-    assert events.count('uploading') > 20 and events.count('before') > 10
-    return len(events)
+    push(hub)
+    return events
 
 
 @pytest.mark.parametrize('is_new', [True, False])
-def test_kill_and_repeat(is_new, hub, env, checkpoint):
-    """kill -9 at five random moments of a push to a new repository, and of one to an old one; then a repeat each."""
-    moments = random.Random(is_new).sample(range(count_events(hub, env, checkpoint)), 5)
+def test_kill_and_repeat(is_new, hub, env, checkpoint, tmp_path):
+    """kill -9 at five random moments of a push to a new repository, and of one to an old one; then a repeat each.
+
+    And around the requests that change the repository.
+    """
+    def prepare(number):
+        other = Hub(tmp_path / f'hub{number}', hub.users)
+        return other, None if is_new else old_model(other)
+
+    def push(hub):
+        return run_cli(dict(env, HF_ENDPOINT=hub.url), 'push', checkpoint, 'alice/model')
+
+    counted, _ = prepare('counted')
+    events = events_of(push, counted)
+    assert events.count('uploading') > 20
+    # an answer more or less is the system's affair, so the last ones are left to be named
+    moments = random.Random(is_new).sample(range(len(events) - 5), 5)
+    moments += ['before POST .*/commit/', 'answered POST .*/commit/']
+    moments += ['answered POST .*/repos/create'] if is_new else []
     for number, moment in enumerate(moments):
-        home = Hub(hub.folder.with_name(f'hub{number}'), hub.users)
-        before = None if is_new else old_model(home)
-        left = [moment]
-        process = subprocess.Popen(
-            [sys.executable, '-m', 'timm_mobilenext.cli', 'push', str(checkpoint), 'alice/model'],
-            env=dict(env, HF_ENDPOINT=home.url), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        other, before = prepare(number)
+        seen = itertools.count()
+        processes = []
 
-        def kill(event, left=left, process=process):
-            left[0] -= 1
-            if left[0] == -1:
-                os.kill(process.pid, signal.SIGKILL)
+        def kill(event, moment=moment, seen=seen, processes=processes):
+            if next(seen) == moment or isinstance(moment, str) and re.match(moment, event):
+                processes[0].kill()
 
-        home.on_event = kill
-        assert process.wait(timeout=300) == -signal.SIGKILL, moment
+        other.on_event = kill
+        killed_env = dict(env, HF_ENDPOINT=other.url, TMPDIR=str(tmp_path))
+        processes.append(start_cli(killed_env, ['push', str(checkpoint), 'alice/model'], tmp_path / 'killed'))
+        processes[0].join(timeout=300)
+        assert processes[0].exitcode == -signal.SIGKILL, moment
         deadline = time.monotonic() + 30
-        while home.busy and time.monotonic() < deadline:  # the server may still be at the last request
+        while other.busy and time.monotonic() < deadline:  # the server may still be at the last request
             time.sleep(0.01)
-        home.on_event = lambda event: None
+        other.on_event = lambda event: None
 
         # the old state, or the new one
-        if (home.folder / 'alice' / 'model' / 'repo.json').exists() and not is_whole(home, checkpoint):
-            files = home.repo('alice/model').files()
+        if (other.folder / 'alice' / 'model' / 'repo.json').exists() and not is_whole(other, checkpoint):
+            files = other.repo('alice/model').files()
             assert files == before if before else list(files) == ['.gitattributes']
-        shown = run_cli(dict(env, HF_ENDPOINT=home.url), 'push', checkpoint, 'alice/model')
-        assert 'pushed   ' in shown and is_whole(home, checkpoint), moment
-        home.stop()
+        assert 'pushed   ' in push(other) and is_whole(other, checkpoint), moment
+        other.stop()
 
 
 def test_debug_log_shows_no_token(hub, env, checkpoint):

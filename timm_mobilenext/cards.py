@@ -19,7 +19,7 @@ from timm.models import model_entrypoint
 from .files import replacing
 from .runs import Training
 
-__all__ = ['count', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
+__all__ = ['count', 'escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
 
 LOCAL_NAME = 'local-dir:path/of/this/folder'
 
@@ -44,11 +44,7 @@ CARD = """---
 {sections}
 """
 
-CLASSIFY = """## Use
-
-{install}
-
-### Classify an image
+CLASSIFY = """### Classify an image
 
 ```python
 import timm
@@ -68,7 +64,7 @@ FEATURES = """### Feature maps
 
 ```python
 model = timm.create_model("{name}"{pretrained}, features_only=True).eval()
-maps = model(torch.randn(1, {in_chans}, {size}, {size}))
+maps = model(torch.randn(1, {in_chans}, {size}))
 # {maps}
 ```"""
 
@@ -76,7 +72,7 @@ EMBEDDINGS = """### Embeddings
 
 ```python
 model = timm.create_model("{name}"{pretrained}, num_classes=0).eval()
-embedding = model(torch.randn(1, {in_chans}, {size}, {size}))  # (1, {num_features})
+embedding = model(torch.randn(1, {in_chans}, {size}))  # (1, {num_features})
 ```"""
 
 PLUGIN = 'MobileNeXt models are a plugin: `pip install timm-mobilenext` beside timm, and no import of it.'
@@ -185,7 +181,7 @@ def make_weights_card(
         training: What is known of their training.
     """
     title = title or name.partition(':')[2]
-    facts = {'Architecture': f'`{model.pretrained_cfg["architecture"]}`', **facts_of(model)}
+    facts = {'Architecture': model.pretrained_cfg['architecture'], **facts_of(model)}
     results, recipe = [], ''
     if training and training.dataset:
         facts['Data set'] = training.dataset
@@ -209,6 +205,11 @@ def make_weights_card(
         label_names=label_names,
         recipe=recipe,
     )
+
+
+def escape(text: str) -> str:
+    """ A user's own text, where it could end the cell of a table or begin code."""
+    return ' '.join(text.split()).replace('|', '\\|').replace('`', "'")
 
 
 def facts_of(model: Any) -> Dict[str, str]:
@@ -263,7 +264,7 @@ def render(
         pretrained: bool = True,
 ) -> str:
     """ A card, from its facts."""
-    in_chans, size = model.pretrained_cfg['input_size'][0], model.pretrained_cfg['input_size'][-1]
+    in_chans, height, width = model.pretrained_cfg['input_size']
     values = dict(
         name=name,
         pretrained=', pretrained=True' if pretrained else '',
@@ -271,16 +272,19 @@ def render(
         num_classes=model.num_classes,
         k=min(5, model.num_classes),
         in_chans=in_chans,
-        size=size,
+        size=f'{height}, {width}',
         num_features=getattr(model, 'head_hidden_size', model.num_features),
     )
     is_ours = model.pretrained_cfg['architecture'] in timm.list_models(module='mobilenext')
-    sections = [recipe, CLASSIFY.format(install=PLUGIN if is_ours else '`pip install timm`', **values)]
+    sections = [recipe, f'## Use\n\n{PLUGIN if is_ours else "`pip install timm`"}']
+    if model.num_classes and in_chans in (1, 3):  # as images have
+        sections.append(CLASSIFY.format(**values))
     if label_names:
-        sections.append(LABEL_NAMES.format(', '.join(label_names[:20]) + (', ...' if len(label_names) > 20 else '')))
+        shown = escape(', '.join([*label_names[:20], '...'] if len(label_names) > 20 else label_names))
+        sections.append(LABEL_NAMES.format(shown))
     if is_ours:
         maps = [
-            f'{info["num_chs"]} x {-(-size // info["reduction"])} x {-(-size // info["reduction"])}'
+            f'{info["num_chs"]} x {-(-height // info["reduction"])} x {-(-width // info["reduction"])}'
             for info in model.feature_info
         ]
         sections.append(FEATURES.format(maps=', '.join(maps), **values))
@@ -290,7 +294,7 @@ def render(
     data: Dict[str, Any] = dict(
         license=license,
         library_name='timm',
-        pipeline_tag='image-classification',
+        pipeline_tag='image-classification' if model.num_classes else 'image-feature-extraction',
         tags=['image-classification', 'timm', *(['mobilenext'] if is_ours else [])],
     )
     if results:
@@ -299,6 +303,6 @@ def render(
         metadata=ModelCardData(**data).to_yaml(),
         title=title,
         about=about,
-        facts='\n'.join(f'| {key} | {value} |' for key, value in facts.items()),
+        facts='\n'.join(f'| {key} | {escape(value)} |' for key, value in facts.items()),
         sections='\n\n'.join(filter(None, sections)),
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 import timm
 from timm.data import resolve_data_config
 
-from .cards import LOCAL_NAME, make_weights_card
+from .cards import escape, LOCAL_NAME, make_weights_card
 from .checkpoints import (
     blob_id_of,
     BLOB_IDS,
@@ -76,7 +76,7 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     known = f", the authors' {directory or 'for detection'}" if directory or blob_id == _DETECTION else ''
     numbers = {key: checkpoint.get(key) for key in ('epoch', 'metric')}
     facts = [f'{key} {number:.6g}' for key, number in numbers.items() if isinstance(number, (int, float))]
-    about = f'The {kind} weights of `{file.name}`, git blob id {blob_id}{known}'
+    about = f'The {kind} weights of `{escape(file.name)}`, git blob id {blob_id}{known}'
     return Source(
         model=model,
         model_args=dict(model_args, in_chans=cfg['input_size'][0]),

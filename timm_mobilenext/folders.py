@@ -4,8 +4,10 @@ What is written is checked by loading it back, and what comes from elsewhere is 
 """
 import json
 import shutil
+from filecmp import cmp
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from tempfile import TemporaryDirectory
+from typing import Any, Dict, List, Optional
 
 import torch
 from safetensors.torch import save_file
@@ -24,14 +26,15 @@ __all__ = [
 
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
 _FILES = {'config.json', *WEIGHTS, 'README.md'}
+_MAX_SIZE = 4096  # pixels of a side, by which a stranger's config.json takes no more memory than there is
 
 
-def check_hub_folder(folder: Path, more: Iterable[str] = ()) -> None:
+def check_hub_folder(folder: Path, new: Optional[Path] = None) -> None:
     """ Make sure that nothing but a Hub folder would be replaced.
 
     Args:
         folder: Folder that will be replaced.
-        more: Files and folders in it that may go, beside those that every Hub folder has.
+        new: Folder that will replace it; files that are the same there may go too.
 
     Raises:
         ValueError: If there is a file, a folder with anything else in it, or the one that we are in.
@@ -41,9 +44,11 @@ def check_hub_folder(folder: Path, more: Iterable[str] = ()) -> None:
     tidy(folder)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f'{folder} is a file: give a folder.')
-    others = {file.name for file in folder.glob('*')} - _FILES - set(more)
-    if others:
-        raise ValueError(f'{folder} would be replaced, but {min(others)} there is not its own: move it away.')
+    for file in sorted(folder.rglob('*')):
+        path = file.relative_to(folder)
+        is_own = path.as_posix() in _FILES or new and (new / path).is_file() and cmp(file, new / path, shallow=False)
+        if not (is_own or file.is_dir()):
+            raise ValueError(f'{folder} would be replaced, but {path} there is not its own: move it away.')
 
 
 def save_hub_folder(
@@ -64,9 +69,7 @@ def save_hub_folder(
         model_args: Arguments that the model was created with, for a timm that does not record them.
         pickle: Write pytorch_model.bin beside model.safetensors; where this timm reads no other from a folder if None.
     """
-    if pickle is None:  # the local-dir: of timm before 1.0.29 reads no safetensors
-        pickle = tuple(map(int, timm.__version__.split('.')[:3])) < (1, 0, 29)
-    safe: Any = 'both' if pickle else True
+    safe: Any = 'both' if (_needs_pickle() if pickle is None else pickle) else True
     model_config = dict(label_names=label_names) if label_names else {}
     save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=safe)
     # the root of config.json has it, and transformers passes both and fails
@@ -74,6 +77,11 @@ def save_hub_folder(
     config.get('model_args', {}).pop('num_classes', None)
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
     (folder / 'README.md').write_text(card, encoding='utf-8')
+
+
+def _needs_pickle() -> bool:
+    """ Whether the local-dir: of this timm reads no safetensors."""
+    return tuple(map(int, timm.__version__.split('.')[:3])) < (1, 0, 29)
 
 
 def copy_hub_folder(
@@ -143,25 +151,52 @@ def load_hub_folder(folder: Path) -> Any:
         RuntimeError: If the folder holds no model of timm, or weights that are damaged or of another network.
     """
     config = read_config(folder)
-    check_architecture(config['architecture'])
+    architecture = config['architecture']
+    check_architecture(architecture)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise RuntimeError(f'{folder} has no weights, neither {" nor ".join(WEIGHTS)}.')
     state_dict, _ = select_state_dict(read_checkpoint(weights))
-    try:
-        model: Any = timm.create_model(f'local-dir:{folder.resolve()}').eval()
-    except Exception as e:  # arguments that a stranger wrote
-        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise RuntimeError(f'{folder / "config.json"} is of a network that can not be made: {reason}.') from e
-    state_dict = convert_state_dict(state_dict, model)
-    # timm adapts a stem and leaves a classifier random, of which a user would not know
-    check_state_dict(state_dict, model)
-    model.load_state_dict(state_dict)
-    names = model.pretrained_cfg.get('label_names')
-    if names and len(names) != model.num_classes:
-        raise RuntimeError(f'{folder / "config.json"} names {len(names)} classes of {model.num_classes}.')
-    reload_difference(folder, model, logits_of(model))
+    # timm sees only what has been read, for an older one would unpickle anything that is beside it
+    with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
+        own = Path(temporary)
+        shutil.copyfile(folder / 'config.json', own / 'config.json')
+        try:
+            model: Any = timm.create_model(f'local-dir:{own}').eval()
+            check_cfg(model)
+            state_dict = convert_state_dict(state_dict, model)
+            if architecture not in timm.list_models(module='mobilenext'):  # buffers that timm has dropped since
+                state_dict = {key: value for key, value in state_dict.items() if key in model.state_dict()}
+            # timm adapts a stem and leaves a classifier random, of which a user would not know
+            check_state_dict(state_dict, model)
+            model.load_state_dict(state_dict)
+            save_file(model.state_dict(), own / WEIGHTS[0])
+            if _needs_pickle():
+                torch.save(model.state_dict(), own / WEIGHTS[1])
+            reload_difference(own, model, logits_of(model))
+        except Exception as e:  # of what a stranger wrote
+            reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.').replace(str(own), str(folder))
+            raise RuntimeError(f'{folder} is no model that can be used: {reason}.') from e
     return model
+
+
+def check_cfg(model: Any) -> None:
+    """ Raise a ValueError if a pretrained_cfg says of images or classes what can't be."""
+    cfg = model.pretrained_cfg
+    size = cfg.get('input_size')
+    if not (_is_list(size, int, 3) and all(0 < n <= _MAX_SIZE for n in size)):
+        raise ValueError(f'input_size {size} is not channels, height and width')
+    for key in ('mean', 'std'):
+        if not _is_list(cfg.get(key), (int, float), size[0]):
+            raise ValueError(f'{key} {cfg.get(key)} is not a number for each of {size[0]} channels')
+    names = cfg.get('label_names')
+    if names is not None and not (isinstance(names, (list, tuple, dict)) and len(names) == model.num_classes):
+        count = len(names) if isinstance(names, (list, tuple, dict)) else 'no'
+        raise ValueError(f'config.json names {count} classes of {model.num_classes}')
+
+
+def _is_list(value: Any, kind: Any, length: int) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == length and all(isinstance(item, kind) for item in value)
 
 
 @torch.inference_mode()

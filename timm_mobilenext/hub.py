@@ -23,7 +23,6 @@ from huggingface_hub import (
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -50,7 +49,11 @@ __all__ = ['read_label_names', 'run_pull', 'run_push']
 
 _LIBRARY = 'timm-mobilenext'
 _REVISION = re.compile(r'[^\s@\\]+')
+_COMMIT = re.compile(r'[0-9a-f]{40}')
 _NOT_PULLED = ['.gitattributes', '.gitignore', '.git/*', '.cache/*']
+# what an older timm would unpickle if it were beside model.safetensors
+_PICKLES = ['*.bin', '*.pth', '*.pth.tar', '*.tar', '*.pt', '*.ckpt', '*.pkl', '*.pickle']
+_REPEAT = 'repeat the command, which goes on where it was'
 
 
 def run_push(
@@ -90,20 +93,23 @@ def run_push(
     console = Console(highlight=False, markup=False, soft_wrap=True)
     check_repo_id(repo_id)
     check_revision(revision)
+    if revision and _COMMIT.fullmatch(revision):
+        raise ValueError(f'{revision} is a commit, upon which nothing can be pushed: give a branch.')
     if constants.HF_HUB_OFFLINE:
         raise RuntimeError('HF_HUB_OFFLINE is set, by which nothing can be pushed: unset it.')
     with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
         folder = Path(temporary)
         for line in make_folder(source, folder, repo_id, model_name, ema, label_names, license, pickle):
             console.print(line)
-        with told_plainly(repo_id, revision):
+        with told_plainly(repo_id, revision, create_pr):
             api = HfApi(library_name=_LIBRARY, library_version=__version__)
             user = check_user(api)
-            parent, there = look_up(api, repo_id, private, revision)
+            validate_card((folder / 'README.md').read_text(encoding='utf-8'))
+            parent, there, is_new_branch = look_up(api, repo_id, private, revision, create_pr)
             files = [file for file in sorted(folder.iterdir()) if is_pushed(file.name, there, overwrite_card)]
             stale = [name for name in WEIGHTS if name in there and not (folder / name).exists()]
             kind = 'there already' if parent else f'new, {"private" if private else "public"}'
-            branch = f', branch {revision}' if revision else ''
+            branch = f', {"new " if is_new_branch else ""}branch {revision}' if revision else ''
             request = ', as a pull request' if create_pr else ''
             console.print(f'to       {api.endpoint}/{repo_id}, {kind}{branch}{request}, by {user}')
             for file in files:
@@ -118,8 +124,9 @@ def run_push(
             if parent is None:
                 api.create_repo(repo_id, private=private, exist_ok=True)
                 parent = api.model_info(repo_id).sha
-            if revision and not create_pr:
-                parent = make_branch(api, repo_id, revision)
+            if is_new_branch and revision:  # as `hf upload` does
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+                parent = api.model_info(repo_id, revision=revision).sha
             commit = api.create_commit(
                 repo_id,
                 [
@@ -155,18 +162,25 @@ def run_pull(repo_id: str, output: Path) -> None:
     check_revision(revision or None)
     with told_plainly(repo_id, revision):
         read_token()
+        newest, files = None, []
+        if not constants.HF_HUB_OFFLINE:
+            api = HfApi(library_name=_LIBRARY, library_version=__version__)
+            info = api.model_info(repo_id, revision=revision or None)
+            newest, files = info.sha, [file.rfilename for file in info.siblings or []]
         snapshot = Path(snapshot_download(
             repo_id,
             revision=revision or None,
-            ignore_patterns=_NOT_PULLED,
+            ignore_patterns=_NOT_PULLED + (_PICKLES if WEIGHTS[0] in files else []),
             library_name=_LIBRARY,
             library_version=__version__,
         ))
-    names = [file.name for file in snapshot.iterdir()]
-    check_hub_folder(output, names)
+        if newest and snapshot.name != newest:  # the cache, to which huggingface_hub falls back without a word
+            raise RuntimeError(f'{constants.ENDPOINT} failed, or {repo_id} was changed meanwhile: repeat the command.')
+    ignored = _NOT_PULLED + (_PICKLES if (snapshot / WEIGHTS[0]).is_file() else [])
+    check_hub_folder(output, snapshot)
     with replacing(output) as folder:
-        # the files of the cache are links, and may be those of another revision's
-        shutil.copytree(snapshot, folder, ignore=lambda parent, names: _not_pulled(snapshot, parent, names))
+        # the files of the cache are links
+        shutil.copytree(snapshot, folder, ignore=lambda parent, names: _ignore(snapshot, Path(parent), names, ignored))
         try:
             model = load_hub_folder(folder)
         except RuntimeError as e:
@@ -178,9 +192,10 @@ def run_pull(repo_id: str, output: Path) -> None:
     console.print(f'\nimport timm; model = timm.create_model({f"local-dir:{output}"!r}, pretrained=True).eval()')
 
 
-def _not_pulled(snapshot: Path, parent: str, names: List[str]) -> List[str]:
-    paths = {name: (Path(parent) / name).relative_to(snapshot).as_posix() for name in names}
-    kept = set(filter_repo_objects(paths.values(), ignore_patterns=_NOT_PULLED))
+def _ignore(snapshot: Path, parent: Path, names: List[str], patterns: List[str]) -> List[str]:
+    """ Files and folders of a folder of the snapshot that are not copied."""
+    paths = {name: (parent / name).relative_to(snapshot).as_posix() for name in names}
+    kept = set(filter_repo_objects(paths.values(), ignore_patterns=patterns))
     return [name for name, path in paths.items() if path not in kept]
 
 
@@ -216,8 +231,8 @@ def make_folder(
     cfg = model.pretrained_cfg
     check_label_names(names, model.num_classes)
     card = source / 'README.md'
-    if card.is_file() and not license:
-        text = check_card(card).replace(LOCAL_NAME, name)
+    if card.is_file():
+        text = read_card(card, license).replace(LOCAL_NAME, name)
     else:
         license = license or cfg.get('license') or UNKNOWN_LICENSE
         names_shown = names or cfg.get('label_names')
@@ -235,12 +250,12 @@ def read_label_names(file: Path) -> List[str]:
         ValueError: If there are none, or if it is no text.
     """
     try:
-        text = file.read_text(encoding='utf-8')
-        names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().splitlines()]
+        text = file.read_text(encoding='utf-8-sig')  # some editors begin a file so
+        names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().split('\n')]
     except ValueError as e:
         raise ValueError(f'{file} can not be read as class names, it is damaged: {e}.') from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'{file} names no classes: give a JSON list of names, or a name in each line.')
+        raise ValueError(f'{file} names no classes, or not all: give a JSON list of names, or a name in each line.')
     return names
 
 
@@ -250,14 +265,29 @@ def check_label_names(names: Optional[List[str]], num_classes: int) -> None:
         raise ValueError(f'There are {len(names)} class names for {num_classes} classes: give one for each, in order.')
 
 
-def check_card(file: Path) -> str:
-    """ Text of a model card; raise a ValueError if the Hub would refuse it."""
+def read_card(file: Path, license: Optional[str]) -> str:
+    """ Text of a model card, with another licence if one is given; raise a ValueError if it is no card."""
     text = file.read_text(encoding='utf-8')
     try:
-        ModelCard(text, ignore_metadata_errors=True)
+        card = ModelCard(text, ignore_metadata_errors=True)
     except Exception as e:
         raise ValueError(f'{file} has a front matter that is no YAML: {" ".join(str(e).split())[:200]}') from None
+    if license:
+        card.data['license'] = license
+        return str(card)
     return text
+
+
+def validate_card(text: str) -> None:
+    """ Ask the Hub whether it takes a card, and raise a ValueError that says what it has against it."""
+    try:
+        ModelCard(text, ignore_metadata_errors=True).validate()
+    except ValueError as e:
+        try:
+            said = '; '.join(' '.join(error['message'].split()) for error in json.loads(str(e))['errors'])
+        except (ValueError, LookupError, TypeError):
+            said = ' '.join(str(e).split())
+        raise ValueError(f'The Hub does not take the model card, README.md: {said}') from None
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -296,29 +326,47 @@ def check_user(api: HfApi) -> str:
     return user['name']
 
 
-def look_up(api: HfApi, repo_id: str, private: bool, revision: Optional[str]) -> Tuple[Optional[str], List[str]]:
-    """ Last commit of a branch and its files, None and no files if there is no repository yet."""
+def look_up(
+        api: HfApi,
+        repo_id: str,
+        private: bool,
+        revision: Optional[str],
+        create_pr: bool,
+) -> Tuple[Optional[str], List[str], bool]:
+    """ What is pushed upon.
+
+    Returns:
+        Last commit, None if there is no repository yet; its files; and whether the branch has to be made of main.
+
+    Raises:
+        RuntimeError: If it can't be pushed upon.
+    """
+    may_be_made = not (create_pr or revision is not None and revision.startswith('refs/'))
     try:
         info = api.model_info(repo_id)
+    except GatedRepoError:
+        raise
     except RepositoryNotFoundError:
-        return None, []
+        if revision and not may_be_made:
+            raise RuntimeError(f'{repo_id} is not there yet, and so has no {revision}: leave out --revision.') from None
+        return None, [], revision not in (None, 'main')
     if private and not info.private:
         raise RuntimeError(f'{repo_id} is there already and public: make it private in its settings first.')
+    is_new_branch = False
     if revision:
-        try:
+        refs = api.list_repo_refs(repo_id, include_pull_requests=True)
+        if revision in {ref.name for ref in refs.tags}:
+            raise RuntimeError(f'{revision} is a tag of {repo_id}: give a branch.')
+        branches = {ref.name for ref in refs.branches} | {ref.ref for ref in refs.pull_requests or []}
+        is_new_branch = revision not in branches
+        if is_new_branch and not may_be_made:
+            raise RuntimeError(f'{repo_id} has no {revision}: give a branch that is there.')
+        if not is_new_branch:
             info = api.model_info(repo_id, revision=revision)
-        except RevisionNotFoundError:
-            pass  # it will be made of main
-    return info.sha, [file.rfilename for file in info.siblings or []]
-
-
-def make_branch(api: HfApi, repo_id: str, revision: str) -> Optional[str]:
-    """ Last commit of a branch, which is made of main if there is none, as `hf upload` does."""
-    try:
-        return api.model_info(repo_id, revision=revision).sha
-    except RevisionNotFoundError:
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-        return api.model_info(repo_id, revision=revision).sha
+    there = [file.rfilename for file in info.siblings or []]
+    if '.gitignore' in there:  # by which huggingface_hub may leave out weights and commit the rest
+        raise RuntimeError(f'{repo_id} has a .gitignore, which may keep weights out: remove it there first.')
+    return info.sha, there, is_new_branch
 
 
 def is_pushed(name: str, there: List[str], overwrite_card: bool) -> bool:
@@ -326,25 +374,29 @@ def is_pushed(name: str, there: List[str], overwrite_card: bool) -> bool:
 
 
 @contextmanager
-def told_plainly(repo_id: str, revision: Optional[str]) -> Iterator[None]:
+def told_plainly(repo_id: str, revision: Optional[str], create_pr: bool = False) -> Iterator[None]:
     """ Say in a line what the Hub or the way to it had against it, and never the token."""
     at = f'{repo_id}@{revision}' if revision else repo_id
-    endpoint = constants.ENDPOINT
     try:
         yield
-    except (HfHubHTTPError, OSError, RuntimeError, ValueError) as e:
-        line = _reason(e, at, endpoint)
-    except Exception as e:  # of the HTTP library, which is not always the same one
-        line = f'The connection to {endpoint} failed, {_first_line(e)}: nothing was changed, repeat the command.'
-    else:
         return
+    except Exception as e:
+        # huggingface_hub has had more than one HTTP library
+        is_of_http = type(e).__module__.partition('.')[0] in ('httpx', 'httpx2', 'requests', 'urllib3')
+        if not (is_of_http or isinstance(e, (HfHubHTTPError, OSError, RuntimeError, ValueError))):
+            raise
+        line = _reason(e, at, is_of_http)
+    if create_pr and _REPEAT in line:
+        there = f'{constants.ENDPOINT}/{repo_id}/discussions'
+        line = line.replace(_REPEAT, f'repeat the command, if {there} does not show the pull request')
     for bar in list(getattr(tqdm, '_instances', ())):  # huggingface_hub leaves it open, and the line would stick to it
         bar.close()
     token = get_token()
     raise RuntimeError(line.replace(token, '<token>') if token else line) from None
 
 
-def _reason(error: BaseException, at: str, endpoint: str) -> str:
+def _reason(error: BaseException, at: str, is_of_http: bool) -> str:
+    endpoint = constants.ENDPOINT
     cause: Optional[BaseException] = error
     # some errors of huggingface_hub tell of no response, but of the error that led to them
     while cause and not isinstance(cause, OfflineModeIsEnabled) and getattr(cause, 'response', None) is None:
@@ -352,31 +404,34 @@ def _reason(error: BaseException, at: str, endpoint: str) -> str:
     if isinstance(cause, OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
         return f'{at} is not in the cache, or not whole, and HF_HUB_OFFLINE is set: unset it, or pull it once online.'
     if not isinstance(cause, HfHubHTTPError):
-        if isinstance(error, LocalEntryNotFoundError):
-            return f'{endpoint} can not be reached, and {at} is not in the cache, or not whole: pull it again later.'
-        if error.__cause__ is not None:
-            return f'{_first_line(error)} {_first_line(error.__cause__)}: nothing was changed, repeat the command.'
+        if is_of_http or error.__cause__ is not None:
+            return f'The connection to {endpoint} failed, {_first_line(error.__cause__ or error)}: {_REPEAT}.'
         return ' '.join(str(error).split())
+    name, _, revision = at.partition('@')
     code = cause.response.status_code
     said = cause.server_message.splitlines()[0] if cause.server_message else _first_line(cause)
     if isinstance(cause, GatedRepoError):
-        return f'{at} is gated: ask for access at {endpoint}/{at.partition("@")[0]}, and use a token of that account.'
+        return f'{name} is gated: ask for access at {endpoint}/{name}, and use a token of that account.'
     if isinstance(cause, RevisionNotFoundError):
-        return f'{at.partition("@")[0]} has no revision {at.partition("@")[2]!r}: give a branch, a tag or a commit.'
-    if code == 401 and 'token' in str(cause).lower() or said.startswith('Invalid credentials'):
+        return f'{name} has no revision {revision!r}: give a branch, a tag or a commit.'
+    if said.startswith('Invalid credentials') or code == 401 and 'user token' in str(cause):
         return f'{endpoint} refuses the token (401): take another by `hf auth login`, or from HF_TOKEN.'
     if isinstance(cause, RepositoryNotFoundError):
-        return f'{endpoint} has no {at}, or it is private and the token, if there is one, may not read it.'
+        if get_token() is None:
+            return f'{endpoint} has no {at}, or it is private: for that, run `hf auth login`, or set HF_TOKEN.'
+        return f'{endpoint} has no {at}, or it is private and the token may not read it.'
     if code == 403:
         return f'The token may not do this (403): {said}'
     if code == 412:
-        return f'{at} was changed by someone else meanwhile: nothing was changed, repeat the command.'
+        return f'{at} was changed by someone else meanwhile: nothing was committed, repeat the command.'
     if code == 429:
-        return f'{endpoint} has had too many requests (429): nothing was changed, wait and repeat the command.'
+        wait = cause.response.headers.get('Retry-After')
+        return f'{endpoint} has had too many requests (429): wait{f" {wait} s" if wait else ""}, then {_REPEAT}.'
     if code >= 500:
-        return f'{endpoint} failed ({code}, {said}): nothing was changed, repeat the command.'
+        return f'{endpoint} failed ({code}, {said}): {_REPEAT}.'
     return f'{endpoint} refused ({code}): {said}'
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line.rstrip('.')

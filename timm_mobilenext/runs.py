@@ -4,7 +4,7 @@ import math
 import re
 from argparse import Namespace
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Dict, Optional
 
 import yaml
@@ -27,6 +27,8 @@ _RECIPE: Dict[str, Optional[str]] = {
     'drop_path': None, 'model_ema': None, 'model_ema_decay': 'model_ema', 'model_ema_warmup': 'model_ema', 'amp': None,
     'amp_dtype': 'amp', 'pretrained': None, 'seed': None,
 }
+# train.py's own default is another
+_ZERO_SAYS = {'smoothing', 'weight_decay', 'warmup_epochs', 'momentum', 'hflip', 'color_jitter', 'seed'}
 
 
 @dataclass
@@ -84,18 +86,19 @@ def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, 
     if not args:
         return None
     # only the last part of a path, which may tell of a user's machine
-    kept_in = Path(str(args.get('data_dir') or args.get('data') or '')).name
-    dataset = str(args.get('dataset') or '')
-    name = dataset.partition('/')[2] or kept_in
+    kept_in = _last_part(args.get('data_dir') or args.get('data'))
+    scheme, _, name = str(args.get('dataset') or '').partition('/')
+    is_on_hub = scheme in ('hfds', 'hfids') and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name) is not None
+    name = name if is_on_hub else _last_part(name) or kept_in
     training = Training(
         dataset=name,
-        dataset_id=name if dataset.startswith('hfds/') else re.sub(r'\W+', '-', name.lower()) or 'unnamed',
-        is_on_hub=dataset.startswith('hfds/'),
+        dataset_id=name if is_on_hub else re.sub(r'\W+', '-', name.lower()) or 'unnamed',
+        is_on_hub=is_on_hub,
         split=str(args.get('val_split') or 'validation'),
         recipe={
             key: value for key, condition in _RECIPE.items()
-            if (value := args.get(key)) not in (None, False, 0, '') and not _is_long(value)
-            and (condition is None or args.get(condition))
+            if (value := args.get(key)) is not None and value is not False and value != '' and not _is_long(value)
+            and (value != 0 or key in _ZERO_SAYS) and (condition is None or args.get(condition))
         },
     )
     # with EMA, train.py logs what the averaged weights reach
@@ -126,6 +129,11 @@ def _number(cell: Any) -> float:
         return float(cell)
     except (TypeError, ValueError):
         return math.nan
+
+
+def _last_part(path: Any) -> str:
+    """ Of a path of any system."""
+    return PureWindowsPath(str(path or '')).name
 
 
 def _is_long(value: Any) -> bool:

@@ -1,0 +1,36 @@
+"""timm-mobilenext in processes of its own, started from one that has imported torch, which takes most of a start.
+
+They read their environment as a user's do: nothing that looks at it, neither timm nor huggingface_hub, is imported
+before it is set.
+"""
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+__all__ = ['start_cli']
+
+_CONTEXT = multiprocessing.get_context('forkserver')
+_CONTEXT.set_forkserver_preload(['torchvision.models.feature_extraction', 'safetensors.torch', 'typer', 'rich.console'])
+
+
+def start_cli(env: Dict[str, str], arguments: List[str], output: Path):
+    """Start a command that writes stdout and stderr to `output` with these suffixes; a multiprocessing.Process."""
+    process = _CONTEXT.Process(target=_run_cli, args=(env, arguments, str(output)))
+    process.start()
+    return process
+
+
+def _run_cli(env: Dict[str, str], arguments: List[str], output: str) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    assert not {'timm', 'huggingface_hub'} & set(sys.modules)
+    for number, name in ((1, 'stdout'), (2, 'stderr')):
+        file = os.open(f'{output}.{name}', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ['timm-mobilenext', *arguments]
+    from timm_mobilenext.cli import main
+
+    main()

@@ -294,3 +294,8 @@ def test_debug_log_shows_no_token(hub, env, checkpoint):
     """run_cli looks for it, here in all that huggingface_hub can log."""
     assert TOKEN == env['HF_TOKEN']
     run_cli(dict(env, HF_DEBUG='1', HF_HUB_VERBOSITY='debug'), 'push', checkpoint, 'alice/model')
+
+
+def test_server_that_repeats_the_token(hub, env, checkpoint):
+    hub.fail('POST .*/commit/', status(403, f'{TOKEN} has no rights'))
+    assert '<token> has no rights' in run_cli(env, 'push', checkpoint, 'alice/model', code=1)

@@ -10,14 +10,15 @@ It speaks what huggingface_hub uses of the Hub to create repositories, upload by
 transfers, commit, open pull requests, make branches, tell of models, list trees and download, by ranges too. Large
 files are served as the Hub serves them: by a redirect to another origin, where the token must not go.
 
-Repositories are folders: `repo.json` with the commits and refs, replaced whole, and `blobs/` by digest. A `Hub` on the
-same folder and port is the same server restarted. Nothing of it is for use outside of tests: there is no encryption,
+Repositories are folders: `repo.json` with the commits and refs, replaced whole, and `blobs/` by digest, which a `Hub`
+on the same folder finds again. Nothing of it is for use outside of tests: there is no encryption,
 and users are a dict.
 """
 import base64
 import hashlib
 import itertools
 import json
+import os
 import re
 import socket
 import sys
@@ -129,6 +130,7 @@ class Hub:
         users: Token to user name.
         port: Port, any free one if 0.
         part_size: Bytes of a part from which an upload has several; uploads are whole if None.
+        fd: Listening socket of another server, to go on where it was.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class Hub:
             users: Optional[Dict[str, str]] = None,
             port: int = 0,
             part_size: Optional[int] = None,
+            fd: Optional[int] = None,
     ):
         self.folder = Path(folder)
         self.users = dict(users or {})
@@ -149,9 +152,9 @@ class Hub:
         self.on_event: Callable[[str], None] = lambda event: None
         self.connections: Set[socket.socket] = set()
         self._lock = threading.RLock()
-        self._server = make_server('127.0.0.1', port, self, threaded=True, request_handler=_Handler)
+        self._server = make_server('127.0.0.1', port, self, threaded=True, request_handler=_Handler, fd=fd)
         self._server.daemon_threads = True
-        self.port = self._server.server_port
+        self.port = self._server.port
         threading.Thread(target=self._server.serve_forever, kwargs=dict(poll_interval=0.05), daemon=True).start()
 
     @property
@@ -169,6 +172,12 @@ class Hub:
         for connection in list(self.connections):  # of clients that would go on talking to this server
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def restart(self) -> 'Hub':
+        """Another server in place of this one, whose port no one else gets meanwhile."""
+        fd = os.dup(self._server.fileno())
+        self.stop()
+        return Hub(self.folder, self.users, part_size=self.part_size, fd=fd)
 
     def fail(self, request: str, *faults: Fault) -> None:
         """Let the next requests whose 'METHOD /path?query' starts as the pattern says meet a fault each."""

@@ -211,10 +211,7 @@ def test_server_restarts_between_preupload_and_commit(hub, env, checkpoint):
     servers = []
 
     def restart(hub, request):
-        def again():
-            hub.stop()
-            servers.append(Hub(hub.folder, hub.users, port=hub.port))
-        threading.Thread(target=again).start()
+        threading.Thread(target=lambda: servers.append(hub.restart())).start()
         return drop()(hub, request)
 
     hub.fail('POST .*/objects/batch', restart)  # the client tries again

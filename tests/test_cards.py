@@ -28,7 +28,7 @@ def test_folder_has_not_drifted(tmp_path):
 
     def contents(folder):
         files = (file for file in folder.rglob('*') if file.is_file())
-        # the training issue keeps recipes there too
+        # recipes, which are there too, are written by hand
         return {str(f.relative_to(folder)): f.read_text() for f in files if f.name in ('config.json', 'README.md')}
 
     assert contents(tmp_path) == contents(FOLDER)

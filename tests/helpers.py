@@ -16,7 +16,8 @@ except ImportError:  # timm before 1.0.31
     from timm.utils import reparameterize_model
 
 __all__ = [
-    'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli', 'timm_version',
+    'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli', 'SHIPPED',
+    'timm_version',
     'TINY', 'TOKEN',
 ]
 
@@ -24,6 +25,7 @@ MODELS = [
     'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_100', 'mobilenext_140', 'mobilenext_100_id050',
     'mobilenext_100_id033', 'mobilenext_100_id017', 'mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost',
 ]
+SHIPPED = 'mobilenext_050.cifar10'  # its weights are in the wheel
 # every kind of sandglass block: two and one and no depthwise convolution, with and without a shortcut, SE
 TINY = [
     ['sg_r1_k3_s2_e2_c32'],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import MODELS
+from helpers import MODELS, SHIPPED
 from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
@@ -32,10 +32,10 @@ def test_folder_has_not_drifted(tmp_path):
         return {str(f.relative_to(folder)): f.read_text() for f in files if f.name in ('config.json', 'README.md')}
 
     assert contents(tmp_path) == contents(FOLDER)
-    assert {path.name for path in FOLDER.iterdir()} == set(MODELS)
+    assert {path.name for path in FOLDER.iterdir()} == {*MODELS, SHIPPED}
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('name', [*MODELS, SHIPPED])
 def test_config_is_what_timm_reads(name, tmp_path):
     """With the weights of a model beside it, a folder of ours is one of timm's."""
     model = timm.create_model(name).eval()
@@ -43,9 +43,12 @@ def test_config_is_what_timm_reads(name, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'pytorch_model.bin')
     loaded = timm.create_model(f'local-dir:{tmp_path}', pretrained=True).eval()
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
-    keys = ('input_size', 'mean', 'std', 'crop_pct', 'interpolation', 'num_classes', 'first_conv', 'classifier')
+    keys = (
+        'input_size', 'mean', 'std', 'crop_pct', 'crop_mode', 'interpolation', 'num_classes', 'label_names',
+        'first_conv', 'classifier',
+    )
     for key in keys:
-        ours, timms = loaded.pretrained_cfg[key], model.pretrained_cfg[key]
+        ours, timms = loaded.pretrained_cfg.get(key), model.pretrained_cfg.get(key)
         assert (tuple(ours) if isinstance(ours, list) else ours) == timms
     # transformers passes it a second time
     assert 'num_classes' not in json.loads((FOLDER / name / 'config.json').read_text()).get('model_args', {})
@@ -68,7 +71,18 @@ def test_card_is_what_the_hub_reads(name):
         assert data.eval_results is None and 'pretrained=True' not in card.content
 
 
-@pytest.mark.parametrize('name', ['mobilenext_140', 'mobilenext_l_ghost'])
+def test_card_of_shipped_weights_tells_of_them_and_of_no_path_here():
+    card, cfg = card_of(SHIPPED), timm.get_pretrained_cfg(SHIPPED)
+    assert card.data.license == 'apache-2.0' and card.data.datasets == ['uoft-cs/cifar10']
+    top1, top5 = (result.metric_value for result in card.data.eval_results)
+    assert cfg.notes == (f"CIFAR-10 top-1 {top1}, top-5 {top5} by timm's validate.py",) and top1 >= 80
+    assert f'{Path(cfg.file).stat().st_size / 1e6:.1f} MB' in card.content and Path(cfg.file).stat().st_size < 4e6
+    assert f'create_model("{SHIPPED}", pretrained=True)' in card.content and ', '.join(cfg.label_names) in card.content
+    config = (FOLDER / SHIPPED / 'config.json').read_text()
+    assert str(Path(cfg.file).parent) not in card.content + config and json.loads(config)['num_classes'] == 10
+
+
+@pytest.mark.parametrize('name', ['mobilenext_140', 'mobilenext_l_ghost', SHIPPED])
 def test_usage_in_the_card_runs(name):
     """The code, without weights and pictures."""
     code = card_of(name).content.split('### Feature maps')[1].split('## Citation')[0]

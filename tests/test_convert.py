@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from authors import authors_checkpoint, is_golden, load_golden, OFFICIAL
-from helpers import Evil, randomize
+from helpers import Evil, randomize, SHIPPED
 from typer.testing import CliRunner
 
 import timm
@@ -165,6 +165,19 @@ def test_training_of_a_changed_network(tmp_path, arguments, arch):
     loaded = load(tmp_path / 'out')
     torch.testing.assert_close(loaded(x), model(x))
     assert loaded.pretrained_cfg['input_size'][0] == len(loaded.pretrained_cfg['mean']) == 4
+
+
+@pytest.mark.parametrize('told', ['arguments', 'option'])
+def test_training_from_shipped_weights_keeps_their_image_size_and_none_of_their_names(tmp_path, told):
+    state_dict = timm.create_model(SHIPPED, num_classes=10).state_dict()
+    args = argparse.Namespace(model=SHIPPED, img_size=None, crop_pct=None) if told == 'arguments' else None
+    file = save(tmp_path, dict(state_dict=state_dict, **(dict(arch=SHIPPED, args=args) if args else {})))
+    code, _, stderr = convert(file, '-o', tmp_path / 'out', *(['--model', SHIPPED] if told == 'option' else []))
+    assert code == 0, stderr
+    config = json.loads((tmp_path / 'out' / 'config.json').read_text())
+    assert config['architecture'] == 'mobilenext_050' and config['num_classes'] == 10
+    assert config['pretrained_cfg']['input_size'] == [3, 64, 64] and config['pretrained_cfg']['crop_pct'] == 1.0
+    assert 'airplane' not in json.dumps(config) and SHIPPED not in json.dumps(config)
 
 
 def test_arguments_of_a_stranger(tmp_path):

@@ -60,8 +60,11 @@ def check_complete(output):
     with Image.open(output / 'demo.png') as picture:
         picture.load()
         assert picture.width > 1000
+    with Image.open(output / 'photographs.png') as picture:
+        picture.load()
     # no temporary is left
-    assert {path.name for path in output.iterdir()} == {'model', 'demo.png', '.timm-mobilenext-demo'}
+    assert {path.name for path in output.iterdir()} == {
+        'model', 'demo.png', 'photographs.png', '.timm-mobilenext-demo'}
 
 
 @pytest.mark.parametrize('model', ['mobilenext_035', 'mobilenetv2_035'])
@@ -71,50 +74,22 @@ def test_trains_saves_reloads_and_draws(image_folder, tmp_path, model):
     check_complete(tmp_path / 'out')
     assert 'reloaded    by timm alone in a new process' in stdout
     assert '24 images to train, 12 to validate' in stdout
+    named = stdout.split('names photographs:')[1].split()
+    assert {f'{name}.jpg' for name in 'cat dog duck horses kitten macaw moose owl'.split()} < set(named)
     assert timm.create_model(f'local-dir:{tmp_path / "out" / "model"}', pretrained=True).num_classes == 3
     # and it would have said so, had the folder not been the model
     with pytest.raises(RuntimeError, match='not the trained one'):
         reload_difference(tmp_path / 'out' / 'model', image_folder, 8, torch.zeros(12, 3))
 
 
-def break_folder(folder, how):
-    if how == 'no folder':
-        shutil.rmtree(folder)
-    elif how == 'no split':
-        shutil.rmtree(folder / 'validation')
-    elif how == 'one class':
-        for split in folder.iterdir():
-            for name in ('one', 'two'):
-                shutil.rmtree(split / name)
-    elif how == 'empty class':
-        for file in (folder / 'validation' / 'one').iterdir():
-            file.unlink()
-    elif how == 'missing class':
-        shutil.rmtree(folder / 'train' / 'two')
-    elif how == 'corrupt image':
-        (folder / 'train' / 'one' / '0.png').write_bytes(b'\x89PNG no more')
-    elif how == 'half an image':
-        file = folder / 'validation' / 'two' / '8.png'
-        file.write_bytes(file.read_bytes()[:-30])
-
-
-@pytest.mark.parametrize('how, words', [
-    ('no folder', ['is no folder', 'train/']),
-    ('no split', ['no validation or val folder']),
-    ('one class', ['one class, zero', 'two or more']),
-    ('empty class', ['validation', 'no images of class one']),
-    ('missing class', ['train', 'no images of class two']),
-    ('corrupt image', ['0.png', 'can not be read as an image']),
-    ('half an image', ['8.png', 'can not be read as an image']),
-])
-def test_bad_image_folder_is_told_in_one_line(image_folder, tmp_path, how, words):
+def test_bad_image_folder_is_told_in_one_line(image_folder, tmp_path):
+    """tests/test_image_folder.py has all that can be wrong with one."""
     folder = tmp_path / 'images'
-    shutil.copytree(image_folder, folder)
-    break_folder(folder, how)
+    shutil.copytree(image_folder / 'train', folder / 'train')
     code, stdout, stderr = demo('--data-dir', folder, '--output', tmp_path / 'out', *QUICK)
     assert code == 1 and stdout == ''
     assert len(stderr.splitlines()) == 1 and stderr.startswith('Error: ')
-    assert all(word in stderr for word in words), stderr
+    assert 'no validation or val folder' in stderr
 
 
 def test_folder_of_others_is_left_alone(image_folder, tmp_path):

@@ -91,6 +91,12 @@ def test_wheel_makes_timm_know_the_models(installed):
     assert installed.prints('-W', 'error::UserWarning', '-c', CREATE) == '7'
 
 
+def test_wheel_brings_trained_weights_and_photographs(installed):
+    photograph = installed.site_packages / 'timm_mobilenext' / 'photographs' / 'moose.jpg'
+    row = installed.prints('-m', 'timm_mobilenext.cli', 'predict', photograph, HF_HUB_OFFLINE='1').splitlines()[1]
+    assert row.split()[:2] == ['moose.jpg', 'deer']
+
+
 def test_editable_install_makes_timm_know_the_models(dist, tmp_path):
     with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
         archive.extractall(tmp_path, filter='data')

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from authors import authors_checkpoint, is_golden, load_golden, OFFICIAL
-from helpers import Evil, timm_version
+from helpers import Evil, SHIPPED, timm_version
 from safetensors.torch import save_file
 from server import dropped, page, send, Server, status, truncated, whole
 
@@ -111,8 +111,27 @@ def test_pins():
 
 
 def test_listed():
-    assert timm.list_models('mobilenext_*', pretrained=True) == [f'{name}.official_in1k' for name in sorted(OFFICIAL)]
-    assert set(timm.list_pretrained('mobilenext_*')) == {f'{name}.official_in1k' for name in OFFICIAL}
+    expected = sorted([f'{name}.official_in1k' for name in OFFICIAL] + [SHIPPED])
+    assert timm.list_models('mobilenext_*', pretrained=True) == expected
+    assert timm.list_pretrained('mobilenext_*') == expected
+
+
+def test_shipped_weights_leave_the_model_as_it_was():
+    """timm takes the first tag with weights for the default, and what is marked only after it."""
+    model = timm.create_model('mobilenext_050')
+    assert model.num_classes == 1000 and model.pretrained_cfg['input_size'] == (3, 224, 224)
+    assert timm.get_pretrained_cfg('mobilenext_050').tag == 'untrained'
+
+
+def test_shipped_weights_need_no_network_and_start_a_training_on_other_classes():
+    shipped = timm.create_model(SHIPPED, pretrained=True)
+    assert shipped.num_classes == 10 and shipped.pretrained_cfg['input_size'] == (3, 64, 64)
+    assert shipped.pretrained_cfg['label_names'][2:4] == ('bird', 'cat')
+    other = timm.create_model(SHIPPED, pretrained=True, num_classes=3)
+    assert other.classifier.weight.shape == (3, 1280)
+    assert torch.equal(other.blocks[6][2].conv_pw1.weight, shipped.blocks[6][2].conv_pw1.weight)
+    features = timm.create_model(SHIPPED, pretrained=True, features_only=True)
+    assert torch.equal(features.blocks[6][2].conv_pw1.weight, shipped.blocks[6][2].conv_pw1.weight)
 
 
 @pytest.mark.parametrize('name', ['mobilenext_050', 'mobilenext_140', 'mobilenext_100_id033'])

@@ -79,8 +79,12 @@ PLUGIN = 'MobileNeXt models are a plugin: `pip install timm-mobilenext` beside t
 
 
 def write_cards(folder: Path) -> None:
-    """ Write config.json and README.md of every registered model, each to a folder of its name."""
-    for name in timm.list_models(module='mobilenext'):
+    """ Write config.json and README.md of every registered model, each to a folder of its name.
+
+    Weights that come with the package have a folder beside their model's: they have other classes and image sizes.
+    """
+    tagged = timm.list_models(module='mobilenext', include_tags=True)
+    for name in timm.list_models(module='mobilenext') + [name for name in tagged if _is_shipped(name)]:
         (folder / name).mkdir(parents=True, exist_ok=True)
         config = json.dumps(make_config(name), indent=2) + '\n'
         for file, text in (('config.json', config), ('README.md', make_card(name))):
@@ -88,19 +92,26 @@ def write_cards(folder: Path) -> None:
                 new.write_text(text, encoding='utf-8')
 
 
+def _is_shipped(name: str) -> bool:
+    cfg: Any = timm.get_pretrained_cfg(name)
+    return bool(cfg.file)
+
+
 def make_config(name: str) -> Dict[str, Any]:
     """ What timm reads from a Hub repository of this model."""
     cfg: Any = timm.get_pretrained_cfg(name)
     model: Any = timm.create_model(name, device='meta')
     return dict(
-        architecture=name,
+        architecture=name.partition('.')[0],
         num_classes=cfg.num_classes,
+        **(dict(label_names=cfg.label_names) if cfg.label_names else {}),
         num_features=model.num_features,
         global_pool=model.global_pool.pool_type,
         pretrained_cfg={
             key: getattr(cfg, key) for key in (
                 'tag', 'input_size', 'interpolation', 'crop_pct', 'crop_mode', 'mean', 'std', 'num_classes',
-                'pool_size', 'first_conv', 'classifier', 'license', 'origin_url', 'paper_name', 'paper_ids', 'notes',
+                'pool_size', 'first_conv', 'classifier', 'license', 'origin_url', 'paper_name',
+                'paper_ids', 'notes',
             ) if getattr(cfg, key) is not None
         },
     )
@@ -126,21 +137,29 @@ def make_card(name: str) -> str:
     """ README.md of a registered model."""
     cfg: Any = timm.get_pretrained_cfg(name)
     model: Any = timm.create_model(name, device='meta')
-    description: str = model_entrypoint(name).__doc__ or ''
-    full_name = f'{name}.{cfg.tag}' if cfg.url else name
-    accuracy = re.match(r'ImageNet-1k top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
+    architecture = name.partition('.')[0]
+    description: str = model_entrypoint(architecture).__doc__ or ''
+    has_weights = bool(cfg.url or cfg.file)
+    full_name = f'{architecture}.{cfg.tag}' if has_weights else name
+    accuracy = re.match(r'(\S+) top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
     assert accuracy is not None
-    top1, top5, whose = accuracy.groups()
-    if cfg.url:
+    dataset, top1, top5, whose = accuracy.groups()
+    dataset_id = {'CIFAR-10': 'uoft-cs/cifar10', 'ImageNet-1k': 'imagenet-1k'}[dataset]  # on the Hub
+    figures = {key: float(value) for key, value in (('Top-1', top1), ('Top-5', top5)) if value}
+    results: List[EvalResult] = []
+    if cfg.file:
+        weights = (
+            f'The weights come with the package, {Path(cfg.file).stat().st_size / 1e6:.1f} MB, and need no network.'
+            f" They were trained from scratch by timm's train.py, with [train.yaml](train.yaml).")
+        results = make_results(figures, dataset, dataset_id, 'test', whose)
+    elif cfg.url:
         weights = (
             f"The weights are the authors', from [their checkpoint]({cfg.url}), licensed as their repository is"
             f' ({cfg.license}). Whose measurement the accuracy is, the table says; it was not repeated here.')
-        figures = {'Top-1': float(top1), 'Top-5': float(top5)}
         log = "the authors' log"
-        results = make_results(figures, 'ImageNet-1k', 'imagenet-1k', 'validation', log, cfg.origin_url)
+        results = make_results(figures, dataset, dataset_id, 'validation', log, cfg.origin_url)
     else:
         weights = 'There are no weights of this model yet. The accuracy is that of the authors, who released none.'
-        results = []
     return render(
         full_name,
         model,
@@ -150,13 +169,14 @@ def make_card(name: str) -> str:
         license=cfg.license,
         facts={
             **facts_of(model),
-            'ImageNet-1k top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
+            f'{dataset} top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
             'Paper': f'[{cfg.paper_name}](https://arxiv.org/abs/{cfg.paper_ids.removeprefix("arXiv:")})',
             'Original code': cfg.origin_url,
         },
-        datasets=['imagenet-1k'],
+        datasets=[dataset_id],
         results=results,
-        pretrained=bool(cfg.url),
+        label_names=cfg.label_names and list(cfg.label_names),
+        pretrained=has_weights,
     )
 
 

@@ -4,7 +4,7 @@ A tool is imported when its command runs, so that `--help` and `--version` need 
 """
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Iterator, Optional
+from typing import Annotated, Iterator, List, Optional
 
 import typer
 
@@ -50,6 +50,16 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+@contextmanager
+def _needs_matplotlib() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as e:
+        if e.name != 'matplotlib':
+            raise
+        raise RuntimeError("Pictures need matplotlib: pip install 'timm-mobilenext[demo]'") from None
+
+
 def _check_model(model: str) -> None:
     """ Raise a ValueError that names near misses if timm has no such model."""
     import timm
@@ -78,12 +88,8 @@ def demo(
     """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
     with _plain_errors():
         _check_model(model)
-        try:
+        with _needs_matplotlib():
             from .demo import run_demo
-        except ModuleNotFoundError as e:
-            if e.name != 'matplotlib':
-                raise
-            raise RuntimeError("The demo needs matplotlib: pip install 'timm-mobilenext[demo]'") from None
         run_demo(
             data_dir=data_dir,
             model_name=model,
@@ -93,6 +99,39 @@ def demo(
             output=output,
             seed=seed,
         )
+
+
+@app.command()
+def check(
+        data_dir: Annotated[Path, typer.Argument(metavar='DATA_DIR', help='Folder with train/ and validation/.')],
+        num_classes: Annotated[Optional[int], typer.Option(min=1, help='Classes that there should be.')] = None,
+) -> None:
+    """Check an image folder before training: empty classes, images that can't be read."""
+    with _plain_errors():
+        from .image_folder import run_check
+
+        run_check(data_dir, num_classes)
+
+
+@app.command()
+def predict(
+        images: Annotated[List[Path], typer.Argument(metavar='IMAGE...', help='Photographs.')],
+        model: Annotated[
+            str, typer.Option(help='Any model of timm that has weights, or local-dir: and a Hub folder.'),
+        ] = 'mobilenext_050.cifar10',
+        top_k: Annotated[int, typer.Option('--topk', min=1, help='Classes to tell for each image.')] = 3,
+        output: Annotated[Optional[Path], typer.Option('--output', '-o', help='PNG to draw.')] = None,
+) -> None:
+    """Name what is in photographs."""
+    with _plain_errors():
+        if ':' not in model:
+            _check_model(model)
+        if output is not None:
+            with _needs_matplotlib():
+                from . import plots  # noqa: F401
+        from .predict import run_predict
+
+        run_predict(images, model, top_k, output)
 
 
 @app.command()

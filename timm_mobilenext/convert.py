@@ -211,8 +211,12 @@ def create_source(
         RuntimeError: If the weights don't fit, or if the checkpoint says what can't be of its network.
     """
     num_classes, in_chans = size_of(name, state_dict)
+    # the tag that a training began with tells of its images
+    tagged = str(args.get('model'))
+    if tagged not in timm.list_models(f'{name}.*', include_tags=True):
+        tagged = name
     try:
-        model: Any = timm.create_model(name, num_classes=num_classes, in_chans=in_chans, **model_args)
+        model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
     except Exception as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
         raise RuntimeError(f'The checkpoint asks for a {name} of {model_args}, which can not be made: {reason}.') from e
@@ -222,7 +226,9 @@ def create_source(
     cfg = model.pretrained_cfg
     in_chans = in_chans or cfg['input_size'][0]
     if not directory:
-        for key in ('url', 'tag', 'license', 'notes', 'origin_url'):
+        for key in (
+            'url', 'file', 'tag', 'label_names', 'label_descriptions', 'license', 'notes', 'origin_url',
+        ):
             cfg.pop(key, None)
         data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
         cfg['input_size'] = (in_chans, *cfg['input_size'][1:])

@@ -1,6 +1,7 @@
 """ The main job in a few minutes: train with timm's parts, save for the Hub, load with timm alone, look at it
 
-Reads from top to bottom, `run_demo` is the whole of it. Nothing here knows MobileNeXt, any model of timm will do.
+Reads from top to bottom, `run_demo` is the whole of it. Nothing here knows MobileNeXt, any model of timm will do; at
+the end the network whose weights come with the package names what is in photographs.
 """
 import math
 import os
@@ -8,14 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import Progress
 
 import timm
 from timm.data import create_dataset, create_loader, resolve_data_config
@@ -26,12 +25,15 @@ from timm.utils import accuracy, ModelEmaV3, random_seed
 from .cards import LOCAL_NAME, make_weights_card
 from .files import replacing, tidy
 from .folders import check_hub_folder, save_hub_folder
+from .image_folder import check_image_folder
+from .plots import draw_demo, draw_predictions, History
+from .predict import load_model, name_images, print_table
 
 __all__ = ['run_demo']
 
-History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
-
 DIGITS, MODEL, PICTURE, MARKER = 'digits', 'model', 'demo.png', '.timm-mobilenext-demo'
+SHIPPED, NAMED = 'mobilenext_050.cifar10', 'photographs.png'
+PHOTOGRAPHS = sorted(Path(__file__).with_name('photographs').glob('*.jpg'))
 # no worker processes: Ctrl-C meets one process, and small images are no work for more
 LOADER_ARGS: Dict[str, Any] = dict(use_prefetcher=False, num_workers=0, persistent_workers=False)
 
@@ -107,7 +109,7 @@ def run_demo(
     with replacing(output / PICTURE) as file:
         title = f'{model_name}   {param_count / 1e6:.2f} M parameters, {img_size} px, {epochs} epochs, seed {seed}'
         files = [file for file, _ in validation_dataset.reader.samples]
-        draw(file, title, history, files, logits.softmax(1), targets, class_names)
+        draw_demo(file, title, history, files, logits.softmax(1), targets, class_names)
 
     seconds = time.perf_counter() - started
     console.print(f"""
@@ -118,7 +120,15 @@ Hub folder  {output / MODEL} (the EMA weights)
 reloaded    by timm alone in a new process, largest difference of the logits {difference:.1g}
 picture     {output / PICTURE}
 
-import timm; model = timm.create_model({f'local-dir:{(output / MODEL).resolve()}'!r}, pretrained=True).eval()""")
+import timm; model = timm.create_model({f'local-dir:{(output / MODEL).resolve()}'!r}, pretrained=True).eval()
+
+{SHIPPED}, whose weights come with this package, names photographs:
+""")
+    predictions = name_images(load_model(SHIPPED), PHOTOGRAPHS, 3, console)
+    print_table(predictions, console)
+    with replacing(output / NAMED) as file:
+        draw_predictions(file, SHIPPED, predictions)
+    console.print(f'\npicture     {output / NAMED}')
 
 
 def build_model(model_name: str, num_classes: int, img_size: int) -> torch.nn.Module:
@@ -242,63 +252,6 @@ def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: tor
     return difference
 
 
-def draw(
-        picture: Path,
-        title: str,
-        history: History,
-        files: List[str],
-        probabilities: torch.Tensor,
-        targets: torch.Tensor,
-        class_names: List[str],
-) -> None:
-    """ Draw loss and top-1 of each epoch, and validation images with the predicted classes and their confidences."""
-    ink, faint, right, wrong = '#1f2933', '#a5b1bd', '#0f766e', '#c2410c'
-    figure = Figure(figsize=(13, 7), dpi=150)
-    figure.text(0.03, 0.94, title, color=ink, fontsize=14, fontweight='bold')
-
-    def plot_curves(bottom: float, heading: str, **colors: str) -> None:
-        axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
-        for name, color in colors.items():
-            axes.plot(range(1, len(history) + 1), [h[name] for h in history], '.-', color=color, lw=2, ms=8, label=name)
-        axes.set_title(heading, color=ink, fontsize=11, loc='left')
-        axes.set_xlabel('epoch', color=ink, fontsize=9)
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(colors=ink, labelsize=9)
-        axes.grid(axis='y', color=faint, alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
-        if len(colors) > 1:
-            axes.legend(frameon=False, loc='lower right')
-
-    last = history[-1]
-    plot_curves(0.54, f'training loss, {last["loss"]:.3f} at the end', loss=ink)
-    plot_curves(0.09, f'top-1, raw {last["raw"]:.2f} %, EMA {last["EMA"]:.2f} %', raw=faint, EMA=right)
-
-    def plot_images(top: float, heading: str, indices: List[int]) -> None:
-        figure.text(0.345, top + 0.02, heading, color=ink, fontsize=11)
-        for i, index in enumerate(indices):
-            row, column = divmod(i, columns)
-            axes = figure.add_axes((0.345 + 0.0645 * column, top - 0.105 - 0.175 * row, 0.0565, 0.105))
-            with Image.open(files[index]) as image:
-                axes.imshow(ImageOps.fit(image.convert('RGB'), (96, 96), Image.Resampling.BICUBIC))
-            prediction, target = int(probabilities[index].argmax()), int(targets[index])
-            color = right if prediction == target else wrong
-            label = f'{class_names[prediction][:10]}  {100 * probabilities[index, prediction]:.0f} %'
-            axes.set_xlabel(
-                label if prediction == target else f'{label}\nis {class_names[target][:10]}', color=color, fontsize=9)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color=color, linewidth=2)
-
-    # three rows from the first class to the last, and the images whose true class got the least
-    columns = 10
-    places = torch.linspace(0, len(targets) - 1, min(3 * columns, len(targets))).long()
-    through = targets.argsort(stable=True)[places].tolist()
-    plot_images(0.86, 'validation images, predicted class and confidence', through)
-    hardest = probabilities.gather(1, targets[:, None])[:, 0].argsort()[:columns].tolist()
-    plot_images(0.27, 'the hardest of them, with the least confidence in the true class', hardest)
-    figure.savefig(picture, format='png')
-
-
 def write_digits(folder: Path) -> None:
     """ Write scikit-learn's digits as an image folder, every fifth scan of a class into validation."""
     if folder.exists():  # an earlier run has completed it
@@ -318,38 +271,6 @@ def write_digits(folder: Path) -> None:
             seen[digit] += 1
 
 
-def check_image_folder(data_dir: Path, console: Console) -> None:
-    """ Raise a ValueError that names the first thing wrong with an image folder."""
-    if not data_dir.is_dir():
-        raise ValueError(f'{data_dir} is no folder: --data-dir takes one with train/ and validation/ (or val/).')
-    found: Dict[Path, Set[str]] = {}
-    classes: Set[str] = set()
-    samples = []
-    for names in (('train',), ('validation', 'val')):
-        folder = next((data_dir / name for name in names if (data_dir / name).is_dir()), None)
-        if folder is None:
-            raise ValueError(f'{data_dir} has no {" or ".join(names)} folder, with a folder for each class in it.')
-        reader = create_dataset('', str(folder), search_split=False).reader
-        samples += reader.samples
-        found[folder] = set(reader.class_to_idx)
-        # timm passes over folders without an image
-        leaves = {Path(root).name for root, subfolders, _ in os.walk(folder) if not subfolders and root != str(folder)}
-        classes |= found[folder] | leaves
-    if '' in classes:
-        raise ValueError(f'{data_dir} has images outside of class folders: put each into the folder of its class.')
-    if len(classes) < 2:
-        raise ValueError(f'{data_dir} has one class, {min(classes)}: a classifier needs two or more.')
-    for folder, has in found.items():
-        if classes - has:
-            raise ValueError(f'{folder} has no images of class {", ".join(sorted(classes - has))}: add some.')
-    for file, _ in track(samples, 'checking images', console=console, transient=True, disable=not console.is_terminal):
-        try:
-            with Image.open(file) as image:
-                image.load()
-        except Exception as e:
-            raise ValueError(f'{file} can not be read as an image ({type(e).__name__}): repair or remove it.') from e
-
-
 def claim_output(output: Path) -> None:
     """ Make the output folder, or take over that of an earlier run, without what a killed run left behind."""
     if output.exists() and not output.is_dir():
@@ -358,6 +279,6 @@ def claim_output(output: Path) -> None:
     if any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f'{output} is not empty and not from this demo: give another --output.')
     (output / MARKER).touch()
-    for name in (DIGITS, PICTURE):
+    for name in (DIGITS, PICTURE, NAMED):
         tidy(output / name)
     check_hub_folder(output / MODEL)

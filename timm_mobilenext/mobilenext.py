@@ -11,6 +11,7 @@ Architectures and weight initialization after the authors' `mobilenext/codebase/
 import math
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
@@ -630,6 +631,18 @@ def _official_cfg(directory: str, top1: float, top5: float, **kwargs: Any) -> Di
     )
 
 
+def _cifar10_cfg(file: str, top1: float, top5: float, **kwargs: Any) -> Dict[str, Any]:
+    """ Weights of ours that come with the package, with the accuracy that timm's validate.py measured."""
+    return _cfg(
+        file=str(Path(__file__).with_name('weights') / file),
+        # an image of CIFAR-10 is all of its object, so none of a photograph is cut off
+        num_classes=10, input_size=(3, 64, 64), pool_size=(2, 2), crop_pct=1.0, crop_mode='squash',
+        label_names=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'),
+        notes=(f"CIFAR-10 top-1 {top1}, top-5 {top5} by timm's validate.py",),
+        **kwargs,
+    )
+
+
 def _untrained_cfg(top1: float, **kwargs: Any) -> Dict[str, Any]:
     """ No weights, with the accuracy that the authors report, in the paper or in their repository's README."""
     return _cfg(notes=(f'ImageNet-1k top-1 {top1} as the authors report',), **kwargs)
@@ -637,7 +650,9 @@ def _untrained_cfg(top1: float, **kwargs: Any) -> Dict[str, Any]:
 
 default_cfgs = generate_default_cfgs({
     'mobilenext_035.untrained': _untrained_cfg(top1=64.7),
-    'mobilenext_050.untrained': _untrained_cfg(top1=67.7),
+    # in this order: timm takes the first tag with weights for the default even where another before it is marked
+    'mobilenext_050.cifar10': _cifar10_cfg('mobilenext_050.cifar10.safetensors', top1=81.12, top5=98.75),
+    'mobilenext_050.untrained*': _untrained_cfg(top1=67.7),
     'mobilenext_075.untrained': _untrained_cfg(top1=72.0),
     'mobilenext_100.official_in1k': _official_cfg('74_02_full_id_tensor', top1=74.022, top5=91.646),
     'mobilenext_140.untrained': _untrained_cfg(top1=76.1),

@@ -12,7 +12,11 @@ import torch
 __all__ = ['BASE', 'RUN', 'SKIP', 'TIMM_REPO', 'command', 'epochs_of', 'load', 'run', 'train']
 
 TIMM_REPO = Path(os.environ.get('TIMM_REPO', '')).resolve() if os.environ.get('TIMM_REPO') else None
-SKIP = "timm's scripts are not in its wheel: TIMM_REPO=/path/to/pytorch-image-models make test-scripts runs them"
+SKIP = None
+if TIMM_REPO is None:
+    SKIP = "timm's scripts are not in its wheel: TIMM_REPO=/path/to/pytorch-image-models make test-scripts runs them"
+elif sys.version_info < (3, 11):
+    SKIP = 'python -P, which gives the scripts the installed timm, needs Python 3.11'
 RUN: Dict[str, Any] = dict(text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 BASE = (
     '--model mobilenext_035 --num-classes 10 --img-size 48 --crop-pct 1.0 --batch-size 32 --opt adamw --lr 3e-3'

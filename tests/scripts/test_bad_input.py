@@ -32,7 +32,7 @@ def test_corrupt_image_is_skipped_with_a_warning(few, tmp_path):
     file = min((tmp_path / 'images' / 'train' / '3').iterdir())
     file.write_bytes(file.read_bytes()[:20])
     printed = train(tmp_path / 'out', tmp_path / 'images')
-    assert 'Skipped sample' in printed and str(file) in printed
+    assert 'Skipped sample (index ' in printed and str(file) not in printed
     assert len(epochs_of(tmp_path / 'out')) == 1
 
 
@@ -55,6 +55,11 @@ def test_one_class_trains_to_nothing_in_silence(few, tmp_path):
 def test_too_few_classes_fail_at_the_first_step(few, tmp_path):
     printed = train(tmp_path / 'out', few, '--num-classes', 5, code=1)
     assert 'out of bounds' in last_line(printed)
+
+
+def test_too_many_classes_train_in_silence(few, tmp_path):
+    train(tmp_path / 'out', few, '--num-classes', 12)
+    assert len(epochs_of(tmp_path / 'out')) == 1
 
 
 def test_resume_from_another_network_is_told_in_one_line(trained, few, tmp_path):

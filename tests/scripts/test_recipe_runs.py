@@ -1,5 +1,6 @@
 """The recipes of hub_configs/, held to train.py's own argument parser and started."""
 import importlib.util
+import math
 
 import pytest
 import yaml
@@ -34,10 +35,15 @@ def test_train_py_has_every_key_and_takes_its_value(options, recipe):
 
 @pytest.mark.parametrize('recipe', RECIPES)
 def test_recipe_starts_and_trains(few, tmp_path, recipe):
-    printed = run(
-        'train.py', '--config', ROOT / recipe, '--data-dir', few, '--output', tmp_path, '--experiment', 'out',
-        '--epochs', 2, '--warmup-epochs', 1, '--num-classes', 10, '--img-size', 32, '--batch-size', 32, '--lr', 1e-3,
-        '--workers', 1, '--device', 'cpu', '--log-interval', 1)
+    here = dict(
+        data_dir=str(few), output=str(tmp_path), experiment='out', epochs=2, warmup_epochs=1, cooldown_epochs=0,
+        num_classes=10, img_size=32, batch_size=32, workers=1, device='cpu', log_interval=1)
+    flags = [str(item) for key, value in here.items() for item in (f'--{key.replace("_", "-")}', value)]
+    printed = run('train.py', '--config', ROOT / recipe, *flags)
     assert printed.count('Train: 1 [') == 5
-    # cooldown, where there is one, comes after
-    assert [row['epoch'] for row in epochs_of(tmp_path / 'out')][:2] == [0, 1]
+    rows, told = epochs_of(tmp_path / 'out'), yaml.safe_load((ROOT / recipe).read_text())
+    assert [row['epoch'] for row in rows] == [0, 1] and all(math.isfinite(row['eval_loss']) for row in rows)
+    args = yaml.safe_load((tmp_path / 'out' / 'args.yaml').read_text())
+    assert {key: args[key] for key in told} == {**told, **{key: here[key] for key in told if key in here}}
+    if 'lr_base' in told:  # which train.py scales by the batch
+        assert f'Learning rate ({told["lr_base"] * (32 / told["lr_base_size"]) ** 0.5}' in printed

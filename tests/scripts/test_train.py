@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,8 +68,6 @@ def test_augmentation_changes_the_images(plain, few, tmp_path, flags):
     train(tmp_path / 'out', few, '--save-images', *flags)
     changed = (picture(tmp_path / 'out') - picture(plain)).abs() > 32
     assert changed.float().mean() > 0.05
-    if '--mixup' in flags:  # of the targets too, which no longer are one class
-        assert epochs_of(tmp_path / 'out')[0]['train_loss'] != epochs_of(plain)[0]['train_loss']
 
 
 def test_random_erasing_changes_a_part_of_the_images(plain, few, tmp_path):
@@ -147,6 +146,17 @@ def test_layer_decay_freezes_layers_whose_rate_is_too_small(few, tmp_path):
     assert not torch.equal(before['bn1.running_mean'], after['bn1.running_mean'])
 
 
+def test_model_registered_frozen_trains_its_classifier_alone(few, tmp_path):
+    text = (Path(__file__).parents[2] / 'docs' / 'training.md').read_text()
+    (tmp_path / 'frozen.py').write_text(re.search(r'```python\n(# frozen\.py.*?)```', text, re.DOTALL)[1])
+    train(tmp_path / 'out', few, '--model', 'frozen_body', '--pretrained', '--device-modules', 'frozen',
+          PYTHONPATH=tmp_path)
+    before = timm.create_model('mobilenext_050.cifar10', pretrained=True).state_dict()
+    after = load(tmp_path / 'out' / 'last.pth.tar')['state_dict']
+    changed = [key for key in after if not torch.equal(before[key], after[key])]
+    assert changed == ['classifier.weight', 'classifier.bias']
+
+
 def test_gradient_checkpointing_computes_blocks_twice_to_the_same_loss(plain, few, tmp_path):
     seen = train(tmp_path / 'out', few, '--grad-checkpointing', spy=True)
     blocks = sum(len(stage) for stage in timm.create_model('mobilenext_035', device='meta').blocks)
@@ -214,5 +224,7 @@ def test_pretrained_path_keeps_the_body_and_renews_the_classifier(trained, three
     best = trained / 'model_best.pth.tar'
     train(tmp_path / 'out', three, '--pretrained', '--pretrained-path', best, '--num-classes', 3, *FROZEN)
     before, after = load(best)['state_dict_ema'], load(tmp_path / 'out' / 'last.pth.tar')['state_dict']
-    assert torch.allclose(before['conv_stem.weight'], after['conv_stem.weight'], atol=1e-6)
-    assert after['classifier.weight'].shape == (3, 1280) and before['classifier.weight'].shape == (10, 1280)
+    body = [key for key in before if key.endswith('weight') and not key.startswith('classifier.')]
+    assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in body) and len(body) > 100
+    renewed = after['classifier.weight']
+    assert renewed.shape == (3, 1280) and not torch.allclose(renewed, before['classifier.weight'][:3], atol=1e-3)

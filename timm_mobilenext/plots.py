@@ -1,0 +1,100 @@
+""" Pictures of the tools, as PNG, in one style; needs matplotlib"""
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageOps
+
+__all__ = ['draw_demo', 'draw_predictions', 'FAINT', 'History', 'INK', 'RIGHT', 'WRONG']
+
+History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
+
+INK, FAINT, RIGHT, WRONG = '#1f2933', '#a5b1bd', '#0f766e', '#c2410c'
+_COLUMNS = 4
+_BAR = 34  # characters of a label that fit beside its bar
+
+
+def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None:
+    """ Draw images, and under each its most probable classes as bars."""
+    columns = min(_COLUMNS, len(predictions))
+    rows = -(-len(predictions) // columns)
+    width, height, head = 2.6 * columns, 3.5 * rows, 0.5
+    figure = Figure(figsize=(max(width, 5.2), height + head), dpi=150)
+    figure.text(0.02, 1 - 0.3 / (height + head), title, color=INK, fontsize=12, fontweight='bold', va='center')
+    grid = figure.add_gridspec(
+        2 * rows, columns, height_ratios=[3, 1] * rows, left=0.02, right=0.98, bottom=0.02,
+        top=1 - head / (height + head), hspace=0.05, wspace=0.08)
+    for i, prediction in enumerate(predictions):
+        row, column = divmod(i, columns)
+        axes = figure.add_subplot(grid[2 * row, column], anchor='SW')
+        axes.imshow(prediction.image.convert('RGB'))
+        axes.axis('off')
+        axes = figure.add_subplot(grid[2 * row + 1, column])
+        top = prediction.classes[:3]
+        places = range(len(top))
+        axes.barh(places, [p for _, p in top], color=[RIGHT, *[FAINT] * (len(top) - 1)], height=0.8, alpha=0.35)
+        for place, (name, probability) in zip(places, top, strict=True):
+            label = name if len(name) <= _BAR else f'{name[:_BAR - 1]}…'
+            axes.text(0.02, place, label, color=INK, fontsize=9, va='center')
+            axes.text(0.98, place, f'{100 * probability:.0f} %', color=INK, fontsize=9, va='center', ha='right')
+        axes.set(xlim=(0, 1), ylim=(2.6, -0.6), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    figure.savefig(file, format='png')
+
+
+def draw_demo(
+        picture: Path,
+        title: str,
+        history: History,
+        files: List[str],
+        probabilities: torch.Tensor,
+        targets: torch.Tensor,
+        class_names: List[str],
+) -> None:
+    """ Draw loss and top-1 of each epoch, and validation images with the predicted classes and their confidences."""
+    figure = Figure(figsize=(13, 7), dpi=150)
+    figure.text(0.03, 0.94, title, color=INK, fontsize=14, fontweight='bold')
+
+    def plot_curves(bottom: float, heading: str, **colors: str) -> None:
+        axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
+        for name, color in colors.items():
+            axes.plot(range(1, len(history) + 1), [h[name] for h in history], '.-', color=color, lw=2, ms=8, label=name)
+        axes.set_title(heading, color=INK, fontsize=11, loc='left')
+        axes.set_xlabel('epoch', color=INK, fontsize=9)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(colors=INK, labelsize=9)
+        axes.grid(axis='y', color=FAINT, alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+        if len(colors) > 1:
+            axes.legend(frameon=False, loc='lower right')
+
+    last = history[-1]
+    plot_curves(0.54, f'training loss, {last["loss"]:.3f} at the end', loss=INK)
+    plot_curves(0.09, f'top-1, raw {last["raw"]:.2f} %, EMA {last["EMA"]:.2f} %', raw=FAINT, EMA=RIGHT)
+
+    def plot_images(top: float, heading: str, indices: List[int]) -> None:
+        figure.text(0.345, top + 0.02, heading, color=INK, fontsize=11)
+        for i, index in enumerate(indices):
+            row, column = divmod(i, columns)
+            axes = figure.add_axes((0.345 + 0.0645 * column, top - 0.105 - 0.175 * row, 0.0565, 0.105))
+            with Image.open(files[index]) as image:
+                axes.imshow(ImageOps.fit(image.convert('RGB'), (96, 96), Image.Resampling.BICUBIC))
+            axes.set(xticks=[], yticks=[])
+            prediction, target = int(probabilities[index].argmax()), int(targets[index])
+            color = RIGHT if prediction == target else WRONG
+            label = f'{class_names[prediction][:10]}  {100 * probabilities[index, prediction]:.0f} %'
+            axes.set_xlabel(
+                label if prediction == target else f'{label}\nis {class_names[target][:10]}', color=color, fontsize=9)
+            axes.spines[:].set(color=color, linewidth=2)
+
+    # three rows from the first class to the last, and the images whose true class got the least
+    columns = 10
+    places = torch.linspace(0, len(targets) - 1, min(3 * columns, len(targets))).long()
+    through = targets.argsort(stable=True)[places].tolist()
+    plot_images(0.86, 'validation images, predicted class and confidence', through)
+    hardest = probabilities.gather(1, targets[:, None])[:, 0].argsort()[:columns].tolist()
+    plot_images(0.27, 'the hardest of them, with the least confidence in the true class', hardest)
+    figure.savefig(picture, format='png')

@@ -1,0 +1,323 @@
+"""Does the sandglass earn its place? mobilenext_075 against mobilenetv2_075 on an image folder, by timm's own train.py.
+
+    python benchmarks/training.py run --timm pytorch-image-models --data-dir cifar10    # both stages, all runs
+    python benchmarks/training.py report                                                # results/training/README.md
+
+The two networks differ by 0.6 % in MACs and get the same recipe. Pilots of two epochs try each of them with weights
+drawn by either scheme, the authors' or timm's, at two learning rates, and with the better scheme's at a third; the best
+of each is then trained with three other seeds. Initial weights are drawn here and handed to train.py by
+--initial-checkpoint, so that both networks can have either scheme.
+
+train.py runs on the installed timm, by `python -P`, which needs Python 3.11. Every run leaves the CSV that timm wrote
+and a JSON file with its command in results/training, once it has ended. What is there is not repeated, so the same
+command goes on after an interruption.
+"""
+import argparse
+import csv
+import json
+import math
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from scipy import stats
+from torch import nn
+
+import timm
+from timm.utils import random_seed
+
+from timm_mobilenext.cards import count
+from timm_mobilenext.files import replacing
+from timm_mobilenext.image_folder import check_image_folder
+from timm_mobilenext.plots import FAINT, INK, RIGHT, WRONG
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / 'results' / 'training'
+MODELS = ('mobilenext_075', 'mobilenetv2_075')
+SCHEMES = ('authors', 'timm')
+LEARNING_RATES = (0.1, 0.4)
+BEYOND = 'authors', 1.0  # the better scheme at a higher rate, for 0.4 was better than 0.1
+PILOT_SEED, SEEDS = 0, (1, 2, 3)
+PILOT_EPOCHS, EPOCHS = 2, 8
+IMG_SIZE = 64
+RECIPE = (
+    f'--img-size {IMG_SIZE} --crop-pct 1.0 --batch-size 128 --opt sgd --momentum 0.9 --weight-decay 1e-4'
+    ' --sched cosine --sched-on-updates --warmup-epochs 1 --warmup-lr 1e-3'
+    ' --scale 0.5 1.0 --color-jitter 0 --smoothing 0.1'
+    ' --device cpu --channels-last --workers 1 --log-interval 100 --checkpoint-hist 1'
+)
+DRAWING = threading.Lock()  # torch's generator is the same for all runs side by side
+# a thread a run, and glibc keeps what is freed, which takes 2/5 off a step
+ENV = dict(
+    OMP_NUM_THREADS='1', MALLOC_MMAP_MAX_='0', MALLOC_TRIM_THRESHOLD_='100000000000', MALLOC_TOP_PAD_='500000000')
+
+
+@dataclass(frozen=True)
+class Run:
+    stage: str
+    model: str
+    scheme: str
+    lr: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f'{self.stage}-{self.model}-{self.scheme}-lr{self.lr:g}-seed{self.seed}'
+
+    @property
+    def epochs(self) -> int:
+        return PILOT_EPOCHS if self.stage == 'pilot' else EPOCHS
+
+    @property
+    def is_done(self) -> bool:
+        return (RESULTS / f'{self.name}.json').is_file() and RECIPE in self.facts()['arguments']
+
+    def read(self) -> List[Dict[str, float]]:
+        """What timm logged of each epoch."""
+        with open(RESULTS / f'{self.name}.csv', newline='') as lines:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+
+    def top1(self) -> float:
+        """Top-1 in percent after the last epoch."""
+        return self.read()[-1]['eval_top1']
+
+    def facts(self) -> dict:
+        return json.loads((RESULTS / f'{self.name}.json').read_text())
+
+
+PILOTS = [
+    *(Run('pilot', model, scheme, lr, PILOT_SEED) for lr in LEARNING_RATES for scheme in SCHEMES for model in MODELS),
+    *(Run('pilot', model, *BEYOND, PILOT_SEED) for model in MODELS),
+]
+
+
+def finals() -> List[Run]:
+    """Three seeds of what was best for each network in the pilots."""
+    best = [max((run for run in PILOTS if run.model == model), key=Run.top1) for model in MODELS]
+    return [Run('final', run.model, run.scheme, run.lr, seed) for seed in SEEDS for run in best]
+
+
+def draw_weights(model: nn.Module, scheme: str) -> None:
+    """Weights by the authors' scheme or by timm's for EfficientNet-style networks, whatever the network."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            if scheme == 'timm':
+                fan_out //= module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.out_features)
+            if scheme == 'timm':
+                nn.init.uniform_(module.weight, -bound, bound)
+            else:
+                nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+
+
+def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path) -> None:
+    """Train by timm's script, in a process of its own, and keep its log once it has ended."""
+    folder = output / run.name
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
+    folder.mkdir(parents=True)
+    random_seed(run.seed)
+    num_classes = data['classes']
+    model = timm.create_model(run.model, num_classes=num_classes)
+    draw_weights(model, run.scheme)
+    torch.save(model.state_dict(), folder / 'initial.pth')
+    arguments = [
+        '--model', run.model, '--num-classes', str(num_classes), *RECIPE.split(), '--lr', f'{run.lr:g}',
+        '--epochs', str(run.epochs), '--seed', str(run.seed),
+    ]
+    started = time.perf_counter()
+    with open(folder / 'train.log', 'w') as log:
+        subprocess.run(
+            [
+                sys.executable, '-P', str(script), '--data-dir', str(data_dir), *arguments,
+                '--initial-checkpoint', str(folder / 'initial.pth'), '--output', str(folder), '--experiment', 'train',
+            ],
+            env={**os.environ, **ENV}, stdout=log, stderr=subprocess.STDOUT, check=True)
+    seconds = time.perf_counter() - started
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with replacing(RESULTS / f'{run.name}.csv') as new:
+        shutil.copyfile(folder / 'train' / 'summary.csv', new)
+    facts = dict(
+        data='{}, {classes} classes, {train:,} images to train, {validate:,} to validate'.format(
+            data_dir.name, **data),
+        arguments=' '.join(arguments),
+        initial_weights=f"drawn by the {run.scheme} scheme",
+        minutes=round(seconds / 60, 1),
+        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
+        torch=torch.__version__,
+        timm=timm.__version__,
+    )
+    with replacing(RESULTS / f'{run.name}.json') as new:
+        new.write_text(json.dumps(facts, indent=2) + '\n')
+    print(f'{run.name:55} top-1 {run.top1():6.2f} %   {seconds / 60:.1f} min', flush=True)
+
+
+def run_all(args: argparse.Namespace) -> None:
+    script = args.timm / 'train.py'
+    if not script.is_file():
+        raise SystemExit(f'{script} is not there: --timm takes a checkout of timm, whose wheel lacks train.py.')
+    data = check_image_folder(args.data_dir, Console())
+    for stage in args.stages:
+        runs = [run for run in (PILOTS if stage == 'pilot' else finals()) if not run.is_done]
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for job in [pool.submit(train, run, script, args.data_dir, data, args.output) for run in runs]:
+                job.result()
+
+
+def report() -> None:
+    """Write tables and pictures of what has been trained, and of nothing else."""
+    done = [run for run in PILOTS if run.is_done]
+    trained = [run for run in finals() if run.is_done] if len(done) == len(PILOTS) else []
+    if not done:
+        raise SystemExit(f'{RESULTS} holds no runs: train some first.')
+    about = trained or done
+    pictures = '![Top-1 by epoch and after the last one](comparison.png)\n\n' if trained else ''
+    if trained:
+        with replacing(RESULTS / 'comparison.png') as new:
+            draw(new, trained)
+    with replacing(RESULTS / 'README.md') as new:
+        new.write_text(README.format(
+            pictures=pictures,
+            recipe=RECIPE.replace(' --', ' \\\n    --'),
+            data='; '.join(sorted({run.facts()['data'] for run in about})),
+            machine='; '.join(sorted({'{machine}, torch {torch}, timm {timm}'.format(**run.facts()) for run in about})),
+            networks='\n'.join(table(NETWORKS, [describe(name) for name in MODELS])),
+            finals='\n'.join(table(FINALS, summarize(trained))) if trained else 'No run has ended yet.',
+            difference=difference(trained),
+            pilots='\n'.join(table(PILOTED, [
+                (run.model, run.scheme, f'{run.lr:g}', f'{run.top1():.2f}', f"{run.facts()['minutes']:.0f}")
+                for run in done])),
+        ), encoding='utf-8')
+    print((RESULTS / 'README.md').read_text())
+
+
+NETWORKS = 'network', 'parameters', f'MACs at {IMG_SIZE} px'
+FINALS = 'network', 'weights drawn by', 'learning rate', 'seeds', 'top-1, mean and deviation', 'each', 'minutes a run'
+PILOTED = 'network', 'weights drawn by', 'learning rate', 'top-1', 'minutes'
+README = f"""# MobileNeXt and MobileNetV2, trained alike
+
+{{pictures}}Made by `python benchmarks/training.py report` of what `python benchmarks/training.py run` trained, at
+{IMG_SIZE} px. Each `.csv` is what timm's train.py logged, the `.json` beside it has the command.
+
+Data: {{data}}.
+
+{{networks}}
+
+## {EPOCHS} epochs
+
+{{finals}}
+
+{{difference}}
+
+## Pilots of {PILOT_EPOCHS} epochs
+
+{{pilots}}
+
+Both networks had all of these, with seed {PILOT_SEED}; what was best for each went on, with other seeds.
+
+## Recipe
+
+```
+train.py {{recipe}}
+```
+
+Machine: {{machine}}.
+"""
+
+
+def table(headings, rows) -> List[str]:
+    return [f'| {" | ".join(map(str, row))} |' for row in (headings, ['---'] * len(headings), *rows)]
+
+
+def describe(name: str):
+    counts = count(timm.create_model(
+        name, num_classes=10, pretrained_cfg_overlay=dict(input_size=(3, IMG_SIZE, IMG_SIZE)), device='meta'))
+    return f'`{name}`', f'{counts["params"]:,}', f'{counts["macs"] / 1e6:.2f}M'
+
+
+def summarize(trained: List[Run]):
+    for model in MODELS:
+        runs = [run for run in trained if run.model == model]
+        if runs:
+            top1 = [run.top1() for run in runs]
+            spread = f' ± {statistics.stdev(top1):.2f}' if len(runs) > 1 else ''
+            minutes = statistics.mean(run.facts()['minutes'] for run in runs)
+            yield (
+                f'`{model}`', runs[0].scheme, f'{runs[0].lr:g}', len(runs), f'{statistics.mean(top1):.2f}{spread}',
+                ', '.join(f'{value:.2f}' for value in top1), f'{minutes:.0f}')
+
+
+def difference(trained: List[Run]) -> str:
+    """The difference of the networks over paired seeds, with its interval."""
+    ours, theirs = ({run.seed: run.top1() for run in trained if run.model == model} for model in MODELS)
+    pairs = [ours[seed] - theirs[seed] for seed in SEEDS if seed in ours and seed in theirs]
+    if len(pairs) < 2:
+        return 'Too few pairs of runs have ended to tell a difference.'
+    mean = statistics.mean(pairs)
+    half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    return (
+        f'`{MODELS[0]}` less `{MODELS[1]}`: {mean:+.2f} points in the mean of {len(pairs)} seeds, 95 % interval'
+        f' {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired differences).')
+
+
+def draw(file: Path, trained: List[Run]) -> None:
+    """Top-1 by epoch, and after the last one, of each network and seed."""
+    figure = Figure(figsize=(10, 4.2), dpi=150)
+    curves, bars = figure.subplots(1, 2, width_ratios=(3, 2))
+    for place, (model, color) in enumerate(zip(MODELS, (RIGHT, WRONG), strict=True)):
+        runs = [run for run in trained if run.model == model]
+        if not runs:
+            continue
+        logs = [[row['eval_top1'] for row in run.read()] for run in runs]
+        means = [statistics.mean(values) for values in zip(*logs, strict=True)]
+        for log in logs:
+            curves.plot(range(1, EPOCHS + 1), log, color=color, lw=1, alpha=0.35)
+        curves.plot(range(1, EPOCHS + 1), means, color=color, lw=2.5, label=model)
+        bars.barh(place, means[-1], color=color, alpha=0.35, height=0.6)
+        bars.plot([log[-1] for log in logs], [place] * len(logs), 'o', color=color, ms=5)
+        bars.text(means[-1] / 2, place, f'{model}\n{means[-1]:.2f} %', color=INK, ha='center', va='center')
+    curves.set_title('top-1 by epoch, each seed and the mean', loc='left', fontsize=11)
+    curves.set_xlabel('epoch')
+    curves.legend(frameon=False, loc='lower right')
+    bars.set_title('after the last epoch, mean and each seed', loc='left', fontsize=11)
+    bars.set(yticks=[], xlim=(0, 100), xlabel='top-1 in percent', ylim=(1.5, -0.5))
+    for axes in (curves, bars):
+        axes.grid(axis='y' if axes is curves else 'x', color=FAINT, alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(file, format='png')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest='command', required=True)
+    run = commands.add_parser('run', help='train what has not been trained yet')
+    run.add_argument('--timm', type=Path, required=True, help='checkout of timm')
+    run.add_argument('--data-dir', type=Path, required=True, help='image folder with train/ and validation/')
+    run.add_argument('--stages', nargs='+', choices=('pilot', 'final'), default=('pilot', 'final'))
+    run.add_argument('--jobs', type=int, default=2, help='runs side by side')
+    run.add_argument('--output', type=Path, default=ROOT / 'output' / 'training', help='folder for checkpoints')
+    commands.add_parser('report', help='tables and pictures of what has been trained')
+    args = parser.parse_args()
+    if args.command == 'run':
+        run_all(args)
+    report()
+
+
+if __name__ == '__main__':
+    main()

@@ -131,10 +131,11 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
     folder = output / run.name
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
-    random_seed(run.seed)
     num_classes = data['classes']
-    model = timm.create_model(run.model, num_classes=num_classes)
-    draw_weights(model, run.scheme)
+    with DRAWING:
+        random_seed(run.seed)
+        model = timm.create_model(run.model, num_classes=num_classes)
+        draw_weights(model, run.scheme)
     torch.save(model.state_dict(), folder / 'initial.pth')
     arguments = [
         '--model', run.model, '--num-classes', str(num_classes), *RECIPE.split(), '--lr', f'{run.lr:g}',

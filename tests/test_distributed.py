@@ -16,12 +16,11 @@ COUNT, STEPS = 2, 3
 
 
 def train(model, loader):
-    """Train by timm's task, to the indices of the images in each batch."""
+    """Train by timm's task, to the labels of the images in each batch."""
     from timm.task import ClassificationTask
 
     task = ClassificationTask(model, criterion=nn.CrossEntropyLoss(), verbose=False)
-    if dist.is_initialized():
-        task.prepare_distributed(device_ids=None, broadcast_buffers=True)
+    task.prepare_distributed(device_ids=None, broadcast_buffers=True)
     module = task.get_trainable_module().train()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     seen = []
@@ -33,11 +32,11 @@ def train(model, loader):
     return seen
 
 
-def create(folder, distributed):
+def create(folder):
     dataset = create_dataset('', str(folder), split='train', is_training=True)
     return create_loader(
         dataset, (3, 32, 32), batch_size=4, is_training=True, no_aug=True, use_prefetcher=False, num_workers=0,
-        persistent_workers=False, distributed=distributed)
+        persistent_workers=False, distributed=True)
 
 
 def worker(rank, folder, output):
@@ -45,7 +44,7 @@ def worker(rank, folder, output):
     torch.manual_seed(rank)  # DDP hands the first process's weights to all
     model = timm.create_model('mobilenext_035', num_classes=24, drop_path_rate=0.1)
     initial = model.conv_stem.weight.detach().clone()
-    seen = train(model, create(folder, distributed=True))
+    seen = train(model, create(folder))
     torch.save(dict(state_dict=model.state_dict(), initial=initial, seen=seen), f'{output}/{rank}.pt')
     dist.destroy_process_group()
 

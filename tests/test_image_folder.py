@@ -29,9 +29,10 @@ def check(*arguments, code=0):
     return result.output
 
 
-@pytest.mark.parametrize('name', ['validation', 'val'])
+@pytest.mark.parametrize('name', ['validation', 'val', 'evaluation'])
 def test_good_folder_is_counted(folder, name):
     (folder / 'validation').rename(folder / name)
+    (folder / 'train' / '.ipynb_checkpoints').mkdir()  # no class
     assert '3 classes, 9 images to train, 6 to validate, all can be read' in check(folder, '--num-classes', 3)
 
 
@@ -45,6 +46,9 @@ def break_folder(folder, how):
             file.rename(folder / 'train' / f'{file.parent.name}{file.name}')
         for empty in (folder / 'train').glob('*/'):
             empty.rmdir()
+    elif how == 'no images':
+        for file in (folder / 'train').glob('*/*'):
+            file.unlink()
     elif how == 'one class':
         for split in folder.iterdir():
             for name in ('one', 'two'):
@@ -65,6 +69,7 @@ def break_folder(folder, how):
     ('no folder', ['is no folder', 'train/']),
     ('no split', ['no validation or val folder']),
     ('no classes', ['images outside of class folders']),
+    ('no images', ['train has no images']),
     ('one class', ['one class, zero', 'two or more']),
     ('empty class', ['validation', 'no images of class one']),
     ('missing class', ['train', 'no images of class two']),

@@ -7,7 +7,7 @@ import copy
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn as nn
@@ -117,9 +117,15 @@ def make_config(name: str) -> Dict[str, Any]:
     )
 
 
-def count(model: Any) -> Dict[str, float]:
-    """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers."""
-    model = copy.deepcopy(model).to('meta').eval()
+def count(model: Any, input_size: Optional[Sequence[int]] = None, device: str = 'meta') -> Dict[str, float]:
+    """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers.
+
+    Args:
+        model: Network.
+        input_size: Channels, height and width of the image, the network's own if None.
+        device: Device to run it on, 'meta' for none.
+    """
+    model = copy.deepcopy(model).to(device).eval()
     counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)
 
     def add(module: Any, args: Any, out: torch.Tensor) -> None:
@@ -129,7 +135,8 @@ def count(model: Any) -> Dict[str, float]:
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(add)
-    model(torch.zeros(1, *model.pretrained_cfg['input_size'], device='meta'))
+    with torch.inference_mode():
+        model(torch.zeros(1, *(input_size or model.pretrained_cfg['input_size']), device=device))
     return counts
 
 

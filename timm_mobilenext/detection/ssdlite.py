@@ -1,0 +1,348 @@
+""" SSDLite on any backbone of timm, with the default boxes, losses and thresholds of the authors
+
+Composed from torchvision's SSD, its SSDLite head and its generator of default boxes. What the authors do otherwise
+follows their https://github.com/Andrew-Qibin/ssdlite-pytorch-mobilenext
+"""
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin
+from torch import nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
+
+import timm
+from timm.data import resolve_data_config
+
+from ..cards import count, escape
+from .backbone import check_backbone, SSDLiteBackbone
+
+__all__ = ['create_ssdlite', 'PRESETS', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite320_mobilenext_100']
+
+CARD = """---
+{metadata}
+---
+# SSDLite on {backbone}
+
+A detector of timm-mobilenext: SSDLite, with the boxes and losses of
+MobileNeXt's authors, on a backbone of timm.
+
+| | |
+|---|---|
+| Backbone | {backbone} |
+| Classes | {num_classes}: {classes} |
+| Image size | {img_size} x {img_size} |
+| Parameters | {params:,.0f} |
+| MACs | {macs:,.1f}M |
+| Trained with | {loss} |
+
+```python
+import torch
+from torchvision.io import decode_image
+from timm_mobilenext.detection import SSDLite
+
+detector = SSDLite.from_pretrained("path/of/this/folder")  # or user/name on the Hub
+image = decode_image("image.jpg", mode="RGB") / 255
+with torch.inference_mode():
+    found = detector([image])[0]  # boxes (x1, y1, x2, y2 in pixels), scores, labels from 1 on
+names = [detector.class_names[label - 1] for label in found["labels"]]
+```
+
+`timm-mobilenext detect predict path/of/this/folder image.jpg -o boxes` draws them.
+"""
+
+_SIZE = 320  # pixels that the authors' sizes are of
+_MIN_SIZES = (45, 90, 135, 180, 225, 270)
+_STEPS = (16, 32, 64, 120, 160, 320)
+_FOCAL_WEIGHT = 5.0  # of the classification
+_PRIOR = 0.01  # probability of any class at the start of training with the focal loss
+
+
+@dataclass(frozen=True)
+class Preset:
+    """ What the authors set for a data set (their `configs/mobilenext_ssd320_*.yaml`)."""
+    num_classes: int
+    loss: str
+    max_sizes: Sequence[int]
+    last_aspect_ratios: Sequence[int]
+    score_thresh: float
+    nms_thresh: float
+
+
+PRESETS = {
+    'coco': Preset(80, 'focal', (90, 135, 180, 225, 270, 315), (2,), score_thresh=0.05, nms_thresh=0.5),
+    'voc': Preset(20, 'multibox', (120, 180, 220, 260, 300, 320), (2, 3), score_thresh=0.01, nms_thresh=0.45),
+}
+
+
+class DefaultBoxes(DefaultBoxGenerator):
+    """ Default boxes, with a size of its own for the larger square of each map (authors' `prior_box.py`)."""
+
+    def __init__(self, preset: Preset, img_size: int):
+        """
+        Args:
+            preset: Sizes and aspect ratios.
+            img_size: Size of images. The authors' distances between boxes hold at 320 pixels; at any other size the
+                boxes of a map are spread evenly.
+        """
+        super().__init__(
+            [[2, 3]] * (len(_MIN_SIZES) - 1) + [list(preset.last_aspect_ratios)],
+            scales=[size / _SIZE for size in (*_MIN_SIZES, preset.max_sizes[-1])],
+            steps=list(_STEPS) if img_size == _SIZE else None,
+        )
+        for pairs, min_size, max_size in zip(self._wh_pairs, _MIN_SIZES, preset.max_sizes, strict=True):
+            pairs[1] = math.sqrt(min_size * max_size) / _SIZE
+
+
+class FixedSizeTransform(GeneralizedRCNNTransform):
+    """ torchvision's, but that images are made smaller with antialiasing, as timm does."""
+
+    def resize(
+            self,
+            image: torch.Tensor,
+            target: Optional[Dict[str, torch.Tensor]] = None,
+    ) -> Tuple[torch.Tensor, Optional[Dict[str, torch.Tensor]]]:
+        size: Any = self.fixed_size
+        height, width = image.shape[-2:]
+        if (height, width) == tuple(size):
+            return image, target
+        image = F.interpolate(image[None], size=size, mode='bilinear', antialias=True)[0]
+        if target is not None:
+            scale = torch.tensor([size[1] / width, size[0] / height], device=image.device).repeat(2)
+            target = {**target, 'boxes': target['boxes'] * scale}
+        return image, target
+
+
+class SSDLite(
+    SSD,
+    PyTorchModelHubMixin,
+    library_name='timm-mobilenext',
+    pipeline_tag='object-detection',
+    tags=['object-detection', 'timm', 'ssdlite'],
+):
+    """ SSDLite
+
+    Used as any detector of torchvision: a list of images in, (3, H, W) each, in the range of 0 to 1, and for each a
+    dict with boxes (x1, y1, x2, y2 in pixels), scores and labels out; in training, with targets as second argument, a
+    dict of losses. Label 0 is the background, as in torchvision, and the classes go from 1 to num_classes.
+    """
+
+    def __init__(
+            self,
+            backbone: str = 'mobilenext_100',
+            num_classes: int = 80,
+            preset: str = 'coco',
+            img_size: int = _SIZE,
+            class_names: Optional[List[str]] = None,
+            score_thresh: Optional[float] = None,
+            nms_thresh: Optional[float] = None,
+            detections_per_img: int = 100,
+            image_mean: Optional[List[float]] = None,
+            image_std: Optional[List[float]] = None,
+    ):
+        """ The arguments are what config.json holds; the weights are random, see `create_ssdlite`.
+
+        Args:
+            backbone: Model of timm with feature maps of strides 16 and 32.
+            num_classes: Classes, the background not counted.
+            preset: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives), the authors' settings.
+            img_size: Pixels of a side that images are resized to.
+            class_names: Names of the classes, from label 1 on.
+            score_thresh: Score that a detection exceeds, the preset's if None.
+            nms_thresh: IoU above which the weaker of two boxes of a class is left out, the preset's if None.
+            detections_per_img: Detections of an image at most.
+            image_mean: Mean of each channel, the backbone's if None.
+            image_std: Standard deviation of each channel, the backbone's if None.
+
+        Raises:
+            ValueError: If an argument is impossible.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
+        if num_classes < 1:
+            raise ValueError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(f'There are {len(class_names)} class names for {num_classes} classes.')
+        if img_size < 32:
+            raise ValueError(f'img_size {img_size} is less than the 32 pixels of the largest stride of the backbone.')
+        settings = PRESETS[preset]
+        anchor_generator = DefaultBoxes(settings, img_size)
+        features = SSDLiteBackbone(backbone, img_size)
+        config = resolve_data_config(model=features.body)
+        # sigmoids need no column for the background
+        num_columns = num_classes + (settings.loss == 'multibox')
+        num_anchors = anchor_generator.num_anchors_per_location()
+        super().__init__(
+            features,
+            anchor_generator,
+            (img_size, img_size),
+            num_classes,
+            head=_create_head(features.out_channels, num_anchors, num_columns, is_focal=settings.loss == 'focal'),
+            score_thresh=settings.score_thresh if score_thresh is None else score_thresh,
+            nms_thresh=settings.nms_thresh if nms_thresh is None else nms_thresh,
+            detections_per_img=detections_per_img,
+        )
+        self.transform: Any = FixedSizeTransform(
+            img_size, img_size, image_mean or list(config['mean']), image_std or list(config['std']),
+            size_divisible=1, fixed_size=(img_size, img_size))
+        self.img_size = img_size
+        self.num_classes = num_classes
+        self.class_names = class_names or [f'class {i}' for i in range(1, num_classes + 1)]
+        self.loss = settings.loss
+
+    def compute_loss(
+            self,
+            targets: List[Dict[str, torch.Tensor]],
+            head_outputs: Dict[str, torch.Tensor],
+            anchors: List[torch.Tensor],
+            matched_idxs: List[torch.Tensor],
+    ) -> Dict[str, torch.Tensor]:
+        """ torchvision's, or the focal loss as in the authors' `box_head/loss.py`."""
+        head_outputs = {name: output.float() for name, output in head_outputs.items()}
+        if self.loss == 'multibox':
+            return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
+        logits, regression = head_outputs['cls_logits'], head_outputs['bbox_regression']
+        classes = torch.zeros_like(logits)
+        wanted, found = [], []
+        for i, (target, boxes, matched) in enumerate(zip(targets, anchors, matched_idxs, strict=True)):
+            positive = torch.where(matched >= 0)[0]
+            truth = matched[positive]
+            wanted.append(self.box_coder.encode_single(target['boxes'][truth], boxes[positive]))
+            found.append(regression[i, positive])
+            classes[i, positive, target['labels'][truth] - 1] = 1.
+        box_loss = F.smooth_l1_loss(torch.cat(found), torch.cat(wanted), reduction='sum')
+        class_loss = sigmoid_focal_loss(logits, classes, alpha=0.25, gamma=2., reduction='sum')
+        num_positive = max(1, sum(len(boxes) for boxes in wanted))  # where no image has a box
+        return {
+            'bbox_regression': box_loss / num_positive,
+            'classification': _FOCAL_WEIGHT * class_loss / num_positive,
+        }
+
+    def postprocess_detections(
+            self,
+            head_outputs: Dict[str, torch.Tensor],
+            image_anchors: List[torch.Tensor],
+            image_shapes: List[Tuple[int, int]],
+    ) -> List[Dict[str, torch.Tensor]]:
+        """ torchvision's, but for the scores of the focal loss and without a loop over classes."""
+        logits = head_outputs['cls_logits'].float()
+        scores = logits.sigmoid() if self.loss == 'focal' else logits.softmax(-1)[..., 1:]
+        detections = []
+        for regression, classes, anchors, shape in zip(
+                head_outputs['bbox_regression'].float(), scores, image_anchors, image_shapes, strict=True):
+            boxes = clip_boxes_to_image(self.box_coder.decode_single(regression, anchors), shape)
+            top_scores, top = classes.T.topk(min(self.topk_candidates, classes.shape[0]))
+            labels = torch.arange(1, self.num_classes + 1, device=top.device)[:, None].expand_as(top)
+            kept = top_scores > self.score_thresh
+            box, score, label = boxes[top[kept]], top_scores[kept], labels[kept]
+            # boxes of different classes never meet; torchvision's batched_nms fails in ONNX where there is no box
+            apart = label[:, None].to(box.dtype) * (max(shape) + 1)
+            keep = nms(box + apart, score, self.nms_thresh)[:self.detections_per_img]
+            detections.append({'boxes': box[keep], 'scores': score[keep], 'labels': label[keep]})
+        return detections
+
+    def count(self) -> Dict[str, float]:
+        """ Parameters, and for one image: MACs and activations of convolutions and linear layers."""
+        # the number of detections is known by running it, so not on the meta device
+        return count(self, (3, self.img_size, self.img_size), 'cpu')
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """ Card of the Hub, which huggingface_hub asks for when it saves and pushes."""
+        data = self._hub_mixin_info.model_card_data
+        counts = self.count()
+        metadata = ModelCardData(**{**data.to_dict(), **kwargs}).to_yaml()
+        return ModelCard(CARD.format(
+            metadata=metadata,
+            backbone=self.backbone.name,
+            classes=', '.join(escape(name) for name in self.class_names),
+            num_classes=self.num_classes,
+            img_size=self.img_size,
+            loss={'focal': 'focal loss', 'multibox': 'MultiBox loss with hard negatives'}[self.loss],
+            params=counts['params'],
+            macs=counts['macs'] / 1e6,
+        ), ignore_metadata_errors=True)
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]
+        # huggingface_hub would leave random what a file lacks
+        return super()._from_pretrained(strict=strict, **kwargs)
+
+
+def _create_head(in_chs: List[int], num_anchors: List[int], num_columns: int, is_focal: bool) -> SSDLiteHead:
+    """ torchvision's head, its last module a 1x1 convolution, initialized as the authors' `box_predictor.py`."""
+    head = SSDLiteHead(in_chs, num_anchors, num_columns, partial(nn.BatchNorm2d))
+    for branch, columns in ((head.classification_head, num_columns), (head.regression_head, 4)):
+        branch.module_list[-1] = nn.Conv2d(in_chs[-1], num_anchors[-1] * columns, 1)
+        for module in branch.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    if is_focal:
+        for module in head.classification_head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.constant_(module.bias, -math.log((1 - _PRIOR) / _PRIOR))
+    return head
+
+
+def create_ssdlite(
+        backbone: str = 'mobilenext_100',
+        num_classes: Optional[int] = None,
+        preset: str = 'coco',
+        img_size: int = _SIZE,
+        pretrained: bool = False,
+        checkpoint_path: Optional[Union[str, Path]] = None,
+        **kwargs: Any,
+) -> SSDLite:
+    """ Create a detector.
+
+    Args:
+        backbone: Any model of timm with feature maps of strides 16 and 32.
+        num_classes: Classes, the background not counted; 80 or 20, the preset's, if None.
+        preset: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives), the authors' settings.
+        img_size: Pixels of a side that images are resized to.
+        pretrained: Load timm's pretrained weights of the backbone.
+        checkpoint_path: Load a checkpoint of the backbone, with whatever classes.
+        **kwargs: More arguments of `SSDLite`.
+
+    Raises:
+        ValueError: If an argument is impossible, or if timm has no weights of the backbone.
+        RuntimeError: If weights can't be had, or are of another network.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
+    if pretrained and checkpoint_path:
+        raise ValueError('Both pretrained and checkpoint_path are given: give one of them.')
+    check_backbone(backbone)
+    cfg: Any = timm.get_pretrained_cfg(backbone)
+    config = resolve_data_config(pretrained_cfg=cfg.to_dict())
+    model = SSDLite(
+        backbone=backbone,
+        num_classes=PRESETS[preset].num_classes if num_classes is None else num_classes,
+        preset=preset,
+        img_size=img_size,
+        **{'image_mean': list(config['mean']), 'image_std': list(config['std']), **kwargs},
+    )
+    if pretrained or checkpoint_path:
+        model.backbone.load_pretrained(checkpoint_path)  # type: ignore[operator, union-attr]
+    return model
+
+
+def ssdlite320_mobilenext_100(**kwargs: Any) -> SSDLite:
+    """ SSDLite at 320 pixels on MobileNeXt-1.0, of the arguments of `create_ssdlite`."""
+    return create_ssdlite('mobilenext_100', **kwargs)
+
+
+def ssdlite320_mobilenetv2_100(**kwargs: Any) -> SSDLite:
+    """ SSDLite at 320 pixels on MobileNetV2-1.0, of the arguments of `create_ssdlite`."""
+    return create_ssdlite('mobilenetv2_100', **kwargs)

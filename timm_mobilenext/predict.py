@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -21,6 +20,7 @@ from timm.models import get_deprecated_models, is_model_pretrained
 
 from .files import replacing
 from .folders import load_hub_folder
+from .images import check_file, read_image
 
 __all__ = ['load_model', 'name_images', 'Prediction', 'print_table', 'run_predict']
 
@@ -78,32 +78,6 @@ def check_output(output: Path, files: Sequence[Path]) -> None:
     if len(files) > _DRAWN_AT_MOST:
         raise ValueError(
             f'A picture takes {_DRAWN_AT_MOST} images at most, here are {len(files)}: give fewer, or no --output.')
-
-
-def check_file(file: Path) -> None:
-    """ Raise a ValueError if there is no file."""
-    if not file.exists():
-        raise ValueError(f'{file} is not there: give the files of images.')
-    if file.is_dir():
-        raise ValueError(f'{file} is a folder: give the files of images.')
-
-
-def read_image(file: Path) -> Image.Image:
-    """ Read an image, turned as its camera was held.
-
-    Raises:
-        ValueError: If it is none, or a damaged one.
-    """
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith('I'):  # 16 bits, of which PIL would cut off what is above 255
-            image = Image.fromarray((np.asarray(image).astype(float) / 257).round().clip(0, 255).astype('uint8'))
-        if image.mode == 'F':
-            raise ValueError('pixels of floating point')
-        return image
-    except Exception as e:  # what bytes that are no image lead to is anyone's guess
-        raise ValueError(f'{file} can not be read as an image ({type(e).__name__}): repair it or leave it out.') from e
 
 
 def load_model(name: str) -> Any:

@@ -1,0 +1,42 @@
+""" Photographs, read as people see them"""
+from pathlib import Path
+from typing import Optional, Tuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+__all__ = ['check_file', 'read_image']
+
+
+def check_file(file: Path) -> None:
+    """ Raise a ValueError if there is no file."""
+    if not file.exists():
+        raise ValueError(f'{file} is not there: give the files of images.')
+    if file.is_dir():
+        raise ValueError(f'{file} is a folder: give the files of images.')
+
+
+def read_image(file: Path, size: Optional[Tuple[int, int]] = None) -> Image.Image:
+    """ Read an image, turned as its camera was held.
+
+    Args:
+        file: File of the image.
+        size: Width and height that others know of it; an image that has them unturned is not turned.
+
+    Raises:
+        ValueError: If it is none, or a damaged one.
+    """
+    try:
+        with Image.open(file) as opened:
+            if opened.size == size:
+                opened.load()
+                image: Image.Image = opened
+            else:
+                image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith('I'):  # 16 bits, of which PIL would cut off what is above 255
+            image = Image.fromarray((np.asarray(image).astype(float) / 257).round().clip(0, 255).astype('uint8'))
+        if image.mode == 'F':
+            raise ValueError('pixels of floating point')
+        return image
+    except Exception as e:  # what bytes that are no image lead to is anyone's guess
+        raise ValueError(f'{file} can not be read as an image ({type(e).__name__}): repair it or leave it out.') from e

@@ -1,0 +1,269 @@
+"""COCO's and Pascal VOC's formats: what is read, and what is told before anything is trained on it."""
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+from timm_mobilenext.detection.data import BCCD, create_transform, DetectionDataset, load_split
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A copy of the photographs that come with the package."""
+    shutil.copytree(BCCD, tmp_path / 'bccd')
+    return tmp_path / 'bccd'
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Four images in COCO's layout, with a crowd, an image without boxes, and ids that are not in order."""
+    folder = tmp_path / 'coco'
+    (folder / 'annotations').mkdir(parents=True)
+    (folder / 'val2017').mkdir()
+    for i in range(4):
+        Image.new('RGB', (100, 80), (40 * i, 90, 0)).save(folder / 'val2017' / f'{i}.jpg')
+    data = dict(
+        images=[dict(id=70 - i, file_name=f'{i}.jpg', width=100, height=80) for i in range(4)],
+        annotations=[
+            dict(id=5, image_id=70, category_id=9, bbox=[10, 20, 30, 40], area=900, iscrowd=0),
+            dict(id=6, image_id=70, category_id=3, bbox=[0, 0, 100, 80], area=8000, iscrowd=1),
+            dict(id=9, image_id=68, category_id=3, bbox=[50.5, 10, 20, 20], area=400, iscrowd=0),
+        ],
+        categories=[dict(id=9, name='dog'), dict(id=3, name='cat')],
+    )
+    return Coco(folder, data)
+
+
+class Coco:
+    split = 'annotations/instances_val2017.json'
+
+    def __init__(self, folder, data):
+        self.folder, self.data = folder, data
+
+    def load(self, *args):
+        (self.folder / self.split).write_text(json.dumps(self.data))
+        return load_split(self.folder, self.split, *args)
+
+
+def test_coco(coco):
+    split = coco.load()
+    assert split.class_names == ['cat', 'dog'] and split.category_ids == [3, 9]
+    assert [sample.image_id for sample in split.samples] == [70, 69, 68, 67]
+    assert [(sample.boxes, sample.labels) for sample in split.samples] == [
+        ([[10., 20., 40., 60.]], [2]), ([], []), ([[50.5, 10., 70.5, 30.]], [1]), ([], [])]
+    assert any('1 crowds are not trained on' in note for note in split.notes)
+    assert any('2 images have no boxes' in note and '1.jpg' in note for note in split.notes)
+
+
+def test_voc_counts_pixels_from_one(voc):
+    split = load_split(voc, 'train')
+    assert split.class_names == ['Platelets', 'RBC', 'WBC'] and len(split.samples) == 8
+    name = split.samples[0].file.stem
+    xml = (voc / 'Annotations' / f'{name}.xml').read_text()
+    first = [float(xml.split(f'<{corner}>')[1].split('<')[0]) for corner in ('xmin', 'ymin', 'xmax', 'ymax')]
+    assert split.samples[0].boxes[0] == [max(0., first[0] - 1), max(0., first[1] - 1), first[2], first[3]]
+    assert split.samples[0].size == (640, 480)
+
+
+def test_voc_lists_of_several_years(voc, tmp_path):
+    for year in ('VOC2007', 'VOC2012'):
+        shutil.copytree(voc, tmp_path / 'VOCdevkit' / year)
+    split = load_split(tmp_path / 'VOCdevkit', 'VOC2007/train+VOC2012/val')
+    assert len(split.samples) == 12 and len({sample.image_id for sample in split.samples}) == 12
+
+
+def test_difficult_boxes_are_not_trained_on(voc):
+    file = sorted((voc / 'Annotations').iterdir())[0]
+    list_file = voc / 'ImageSets' / 'Main' / 'one.txt'
+    list_file.write_text(file.stem)
+    before = load_split(voc, 'one')
+    file.write_text(file.read_text().replace('<difficult>0', '<difficult>1', 1))
+    after = load_split(voc, 'one')
+    assert len(after.samples[0].boxes) == len(before.samples[0].boxes) - 1
+    assert any('1 difficult boxes' in note for note in after.notes)
+
+
+def test_boxes_of_parts_are_not_the_boxes(voc):
+    file = sorted((voc / 'Annotations').iterdir())[0]
+    (voc / 'ImageSets' / 'Main' / 'one.txt').write_text(file.stem)
+    before = load_split(voc, 'one').samples[0].boxes
+    part = '<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox></part>'
+    file.write_text(file.read_text().replace('</name>', f'</name>{part}', 1))
+    assert load_split(voc, 'one').samples[0].boxes == before
+
+
+@pytest.mark.parametrize('bbox, boxes, note', [
+    ([10, 10, 0, 5], [], '1 boxes without an area are left out'),
+    ([10, 10, 5, -5], [], '1 boxes without an area are left out'),
+    ([200, 10, 5, 5], [], '1 boxes outside of their image are left out'),
+    ([90, 70, 30, 30], [[90., 70., 100., 80.]], '1 boxes that reach out of their image are cut'),
+    ([-0.5, 0, 100.9, 80], [[0., 0., 100., 80.]], None),
+])
+def test_boxes_that_can_not_be_are_counted(coco, bbox, boxes, note):
+    coco.data['annotations'] = [dict(id=1, image_id=69, category_id=3, bbox=bbox)]
+    split = coco.load()
+    assert split.samples[1].boxes == boxes
+    told = [line for line in split.notes if 'no boxes' not in line]
+    assert [line.partition(',')[0] for line in told] == ([note] if note else [])
+    assert all('1.jpg' in line for line in told)
+
+
+def remove_image(data, folder):
+    (folder / 'val2017' / '2.jpg').unlink()
+
+
+def break_image(data, folder):
+    (folder / 'val2017' / '2.jpg').write_bytes(b'no image')
+
+
+def resize_image(data, folder):
+    Image.new('RGB', (80, 100)).save(folder / 'val2017' / '2.jpg')
+
+
+def repeat_image(data, folder):
+    data['images'][1]['id'] = 70
+
+
+def repeat_annotation(data, folder):
+    data['annotations'][1]['id'] = 5
+
+
+def name_no_image(data, folder):
+    data['annotations'][0]['image_id'] = 1
+
+
+def name_no_category(data, folder):
+    data['annotations'][0]['category_id'] = 1
+
+
+def lack_box(data, folder):
+    del data['annotations'][0]['bbox']
+
+
+def lack_file_name(data, folder):
+    del data['images'][1]['file_name']
+
+
+def lack_categories(data, folder):
+    del data['categories']
+
+
+def lack_all_images(data, folder):
+    shutil.rmtree(folder / 'val2017')
+
+
+@pytest.mark.parametrize('spoil, told', [
+    (remove_image, '2.jpg is not there'),
+    (break_image, '2.jpg can not be read as an image'),
+    (resize_image, '2.jpg has 80x100 pixels, not 100x80 as its annotation says'),
+    (repeat_image, '2 entries of image id 70'),
+    (repeat_annotation, '2 entries of annotation id 5'),
+    (name_no_image, 'annotation 5 has no image of its id 1'),
+    (name_no_category, 'unknown class 1, id 5'),
+    (lack_box, 'without a bbox of four numbers, id 5'),
+    (lack_file_name, 'without a file_name, id 69'),
+    (lack_categories, 'is no JSON of COCO format'),
+    (lack_all_images, '0.jpg, the first image of'),
+])
+def test_what_is_wrong_with_coco_is_named(coco, spoil, told):
+    spoil(coco.data, coco.folder)
+    with pytest.raises(ValueError, match=told) as caught:
+        coco.load()
+    assert '\n' not in str(caught.value) and str(coco.folder) in str(caught.value)
+
+
+def test_what_is_wrong_with_voc_is_named(voc):
+    names = (voc / 'ImageSets' / 'Main' / 'train.txt').read_text().split()
+    (voc / 'Annotations' / f'{names[0]}.xml').write_text('<annotation><object><name>RBC</name></object>')
+    (voc / 'JPEGImages' / f'{names[1]}.jpg').unlink()
+    with pytest.raises(ValueError) as caught:
+        load_split(voc, 'train')
+    assert f'{names[0]}.xml can not be read' in str(caught.value)
+    assert f'{names[1]}.jpg is not there' in str(caught.value)
+    with pytest.raises(ValueError, match='test.txt is not there'):
+        load_split(voc, 'test')
+    (voc / 'ImageSets' / 'Main' / 'twice.txt').write_text(f'{names[2]}\n{names[2]}\n')
+    with pytest.raises(ValueError, match=f'lists {names[2]} 2 times'):
+        load_split(voc, 'twice')
+    with pytest.raises(ValueError, match=r'unknown class WBC'):
+        load_split(voc, 'val', ['Platelets', 'RBC'])
+    with pytest.raises(ValueError, match='is no folder'):
+        load_split(voc / 'nothing', 'train')
+
+
+def test_classes_that_a_split_lacks_keep_their_labels(coco):
+    split = coco.load(['bird', 'cat', 'dog'])
+    assert split.samples[0].labels == [3] and split.samples[2].labels == [2]
+    with pytest.raises(ValueError, match='unknown class cat'):
+        coco.load(['dog'])
+
+
+@pytest.mark.parametrize('mode, suffix', [('L', 'png'), ('RGBA', 'png'), ('I;16', 'png'), ('P', 'png'), ('CMYK', 'jpg')])
+def test_images_of_any_mode(coco, mode, suffix):
+    file = coco.folder / 'val2017' / f'odd.{suffix}'
+    if mode == 'I;16':
+        Image.fromarray((torch.arange(8000).reshape(80, 100) * 8).numpy().astype('uint16')).save(file)
+    else:
+        Image.new('L', (100, 80), 200).convert(mode).save(file)
+    coco.data['images'] = [dict(id=1, file_name=file.name)]
+    coco.data['annotations'] = [dict(id=1, image_id=1, category_id=3, bbox=[1, 1, 50, 50])]
+    image, target = DetectionDataset(coco.load())[0]
+    assert image.shape == (3, 80, 100) and image.dtype == torch.uint8 and image.max() > 150
+    assert target['boxes'].tolist() == [[1., 1., 51., 51.]] and target['labels'].tolist() == [1]
+
+
+@pytest.mark.parametrize('annotated', [(100, 80), (80, 100), None])
+def test_turned_photographs(coco, annotated):
+    """Boxes are of the image as its annotation has it: unturned, or as the camera was held."""
+    image = Image.new('RGB', (100, 80))
+    image.paste((255, 255, 255), (0, 0, 10, 10))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turn clockwise
+    image.save(coco.folder / 'val2017' / '0.jpg', exif=exif, quality=95)
+    coco.data['images'] = [dict(id=1, file_name='0.jpg')]
+    coco.data['annotations'] = []
+    if annotated:
+        coco.data['images'][0].update(width=annotated[0], height=annotated[1])
+    image, _ = DetectionDataset(coco.load())[0]
+    if annotated == (100, 80):
+        assert image.shape == (3, 80, 100) and image[0, :8, :8].min() > 200
+    else:
+        assert image.shape == (3, 100, 80) and image[0, :8, -8:].min() > 200
+
+
+def test_truncated_photograph_is_named_when_it_is_read(voc):
+    split = load_split(voc, 'train')
+    file = split.samples[0].file
+    file.write_bytes(file.read_bytes()[:9000])
+    with pytest.raises(ValueError, match=f'{file.name} can not be read'):
+        DetectionDataset(load_split(voc, 'train'))[0]
+
+
+def test_augmentation_keeps_boxes_on_what_they_are_around(tmp_path, coco):
+    """A white square stays in its box, however the image is cut, moved and flipped."""
+    image = Image.new('RGB', (100, 80))
+    image.paste((255, 255, 255), (20, 30, 60, 70))
+    image.save(coco.folder / 'val2017' / '0.png')
+    coco.data['images'] = [dict(id=1, file_name='0.png')]
+    coco.data['annotations'] = [dict(id=1, image_id=1, category_id=3, bbox=[20, 30, 40, 40])]
+    for cache_size in (None, 64):
+        dataset = DetectionDataset(coco.load(), create_transform(64, (0., 0., 0.), True), cache_size)
+        places = set()
+        for _ in range(40):
+            image, target = dataset[0]
+            assert image.shape == (3, 64, 64) and image.dtype == torch.float32 and 0 <= image.min() <= image.max() <= 1
+            for box in target['boxes'].round().long().tolist():
+                x1, y1, x2, y2 = box
+                inside = image[:, y1 + 1:y2 - 1, x1 + 1:x2 - 1]
+                assert inside.numel() == 0 or inside.mean() > 0.3
+                outside = image.clone()
+                outside[:, max(0, y1 - 2):y2 + 2, max(0, x1 - 2):x2 + 2] = 0
+                assert outside.max() < 0.35  # but for what brightness adds to black
+                places.add(tuple(box))
+        assert len(places) > 15
+    plain = DetectionDataset(coco.load(), create_transform(64, (0., 0., 0.), True, no_aug=True))
+    assert all(torch.allclose(plain[0][1]['boxes'], torch.tensor([[12.8, 24., 38.4, 56.]])) for _ in range(3))

@@ -1,0 +1,365 @@
+""" Photographs with boxes: COCO's JSON and Pascal VOC's folders, checked before anything is trained on them
+
+A split is named by its file under the data folder: `annotations/instances_val2017.json` is COCO's; `trainval`, or
+`VOC2007/trainval+VOC2012/trainval` for more than one, are lists in the `ImageSets/Main` of a VOC folder.
+"""
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from ..images import read_image
+
+__all__ = ['BCCD', 'collate', 'create_transform', 'DetectionDataset', 'DetectionSplit', 'load_split', 'Sample']
+
+BCCD = Path(__file__).parent / 'bccd'  # a dozen photographs, the default of every command
+_TOLD_AT_MOST = 5
+_OUTSIDE = 1.0  # pixels that a box may reach beyond its image without being counted, since VOC counts pixels from 1
+
+
+@dataclass
+class Sample:
+    """ A photograph and its boxes: x1, y1, x2, y2 in pixels, and labels from 1 on."""
+    file: Path
+    image_id: Any
+    size: Tuple[int, int]  # width and height
+    boxes: List[List[float]] = field(default_factory=list)
+    labels: List[int] = field(default_factory=list)
+
+
+@dataclass
+class DetectionSplit:
+    """ Photographs to train on or to measure by."""
+    name: str
+    class_names: List[str]
+    samples: List[Sample]
+    truth: Dict[str, Any]  # in COCO's format, with boxes that are left out of the samples
+    category_ids: List[int]  # of each class, in the truth
+    notes: List[str]  # what was left out or changed, with counts
+
+
+class _Found:
+    """ What is wrong with a split: refused at the end, or counted."""
+
+    def __init__(self) -> None:
+        self.errors: List[str] = []
+        self.counts: Counter = Counter()
+        self.first: Dict[str, str] = {}
+
+    def refuse(self, error: str) -> None:
+        self.errors.append(error)
+
+    def count(self, what: str, where: str) -> None:
+        self.counts[what] += 1
+        self.first.setdefault(what, where)
+
+    def check(self, name: str) -> None:
+        """ Raise a ValueError that tells the first errors."""
+        if self.errors:
+            more = len(self.errors) - _TOLD_AT_MOST
+            raise ValueError('; '.join(self.errors[:_TOLD_AT_MOST]) + (f'; and {more} more' if more > 0 else '')
+                             + f'. Mend or remove them in {name}.')
+
+    def notes(self) -> List[str]:
+        return [f'{count:,} {what}, the first in {self.first[what]}' for what, count in self.counts.items()]
+
+
+def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] = None) -> DetectionSplit:
+    """ Read and check the photographs of a split.
+
+    Args:
+        data_dir: Folder of the data set.
+        split: File of COCO's format under it, or lists of VOC's.
+        class_names: Classes that are expected, those of the split if None.
+
+    Raises:
+        ValueError: That names the files where an image is missing, unreadable or twice there, a class unknown, or an
+            annotation incomplete.
+    """
+    if not data_dir.is_dir():
+        raise ValueError(f'{data_dir} is no folder: give one of COCO or Pascal VOC format.')
+    found = _Found()
+    if split.endswith('.json'):
+        truth, samples, names = _read_coco(data_dir, split, found)
+    else:
+        truth, samples, names = _read_voc(data_dir, split, found, class_names)
+    name = f'{data_dir}, {split}'
+    found.check(name)
+    if class_names is None:
+        class_names = names
+    unknown = sorted(set(names) - set(class_names))
+    if unknown:
+        raise ValueError(f'{name} has boxes of unknown class {", ".join(unknown[:_TOLD_AT_MOST])}: expected'
+                         f' {", ".join(class_names[:_TOLD_AT_MOST])}{" ..." if len(class_names) > 5 else ""}.')
+    # the categories of the truth, in the order of the classes; a class may have none in this split
+    ids = {category['name']: category['id'] for category in truth['categories']}
+    free = max(ids.values(), default=0)
+    category_ids = []
+    for class_name in class_names:
+        if class_name not in ids:
+            free += 1
+            ids[class_name] = free
+        category_ids.append(ids[class_name])
+    labels = {category_id: label for label, category_id in enumerate(category_ids, 1)}
+    _fill(samples, truth, labels, found)
+    found.check(name)
+    if not samples:
+        raise ValueError(f'{name} lists no images.')
+    return DetectionSplit(name, list(class_names), list(samples.values()), truth, category_ids, found.notes())
+
+
+def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any], Dict[Any, Sample], List[str]]:
+    file = data_dir / split
+    try:
+        truth = json.loads(file.read_text(encoding='utf-8'))
+        images, annotations = truth['images'], truth['annotations']
+        categories = sorted(truth['categories'], key=lambda category: category['id'])
+        names = [str(category['name']) for category in categories]
+    except FileNotFoundError:
+        raise ValueError(f'{file} is not there: give the JSON file of a split, under {data_dir}.') from None
+    except (ValueError, LookupError, TypeError) as e:
+        raise ValueError(f'{file} is no JSON of COCO format ({type(e).__name__}: {e}).') from None
+    for what, items in (('category', categories), ('image', images), ('annotation', annotations)):
+        for item_id, count in Counter(item.get('id') for item in items if what != 'annotation' or 'id' in item).items():
+            if count > 1 or item_id is None:
+                found.refuse(f'{file} has {count} entries of {what} id {item_id}')
+    if len(set(names)) < len(names):
+        found.refuse(f'{file} has two categories of one name')
+    # beside the JSON, or where COCO and its like keep images
+    folders = [data_dir / Path(split).stem.rpartition('_')[2], data_dir, data_dir / 'images', file.parent]
+    first = images[0]['file_name'] if images and 'file_name' in images[0] else ''
+    folder = next((folder for folder in folders if (folder / first).is_file()), None)
+    if images and folder is None:
+        raise ValueError(f'{first}, the first image of {file}, is not there: looked in'
+                         f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
+    samples = {}
+    known = {category['id'] for category in categories}
+    for image in images:
+        name = image.get('file_name')
+        if not name:
+            found.refuse(f'{file} has an image without a file_name, id {image.get("id")}')
+            continue
+        size = (image['width'], image['height']) if 'width' in image and 'height' in image else None
+        sample = _find_image((folder or data_dir) / name, image.get('id'), size, found)
+        if sample:
+            samples[sample.image_id] = sample
+            image.setdefault('width', sample.size[0])
+            image.setdefault('height', sample.size[1])
+    for number, annotation in enumerate(annotations, 1):
+        if not _is_box(annotation.get('bbox')):
+            found.refuse(f'{file} has an annotation without a bbox of four numbers, id {annotation.get("id")}')
+            continue
+        annotation.setdefault('id', number)
+        annotation.setdefault('iscrowd', 0)
+        annotation.setdefault('area', annotation['bbox'][2] * annotation['bbox'][3])
+        if annotation.get('category_id') not in known:
+            found.refuse(f'{file} has an annotation of unknown class {annotation.get("category_id")},'
+                         f' id {annotation["id"]}')
+    return truth, samples, names
+
+
+def _is_box(box: Any) -> bool:
+    return isinstance(box, list) and len(box) == 4 and all(
+        isinstance(n, (int, float)) and abs(n) < float('inf') for n in box)
+
+
+def _read_voc(
+        data_dir: Path,
+        split: str,
+        found: _Found,
+        class_names: Optional[Sequence[str]],
+) -> Tuple[Dict[str, Any], Dict[Any, Sample], List[str]]:
+    samples: Dict[Any, Sample] = {}
+    annotations: List[Dict[str, Any]] = []
+    names = set()
+    for part in split.split('+'):
+        folder, _, name = part.rpartition('/')
+        root = data_dir / folder
+        file = root / 'ImageSets' / 'Main' / f'{name}.txt'
+        if not file.is_file():
+            raise ValueError(f'{file} is not there: give a list of {root / "ImageSets" / "Main"}, or a JSON file.')
+        listed = [line.split()[0] for line in file.read_text(encoding='utf-8').splitlines() if line.strip()]
+        for image_name, count in Counter(listed).items():
+            if count > 1:
+                found.refuse(f'{file} lists {image_name} {count} times')
+            image_id = f'{folder}/{image_name}' if folder else image_name
+            xml = root / 'Annotations' / f'{image_name}.xml'
+            try:
+                tree = ElementTree.parse(xml).getroot()
+                boxes = [_voc_object(item) for item in tree.iter('object')]
+            except (OSError, ElementTree.ParseError, ValueError, AttributeError, TypeError) as e:
+                found.refuse(f'{xml} can not be read as an annotation ({type(e).__name__})')
+                continue
+            sample = _find_image(root / 'JPEGImages' / f'{image_name}.jpg', image_id, None, found)
+            if sample is None:
+                continue
+            samples[image_id] = sample
+            for class_name, (x1, y1, x2, y2), difficult in boxes:
+                names.add(class_name)
+                annotations.append(dict(
+                    id=len(annotations) + 1, image_id=image_id, name=class_name, bbox=[x1, y1, x2 - x1, y2 - y1],
+                    area=max(0., x2 - x1) * max(0., y2 - y1), iscrowd=int(difficult), difficult=difficult))
+                if class_names is not None and class_name not in class_names:
+                    found.refuse(f'{xml} has a box of unknown class {class_name}')
+    ids = {name: i for i, name in enumerate(class_names or sorted(names), 1)}
+    for annotation in annotations:
+        annotation['category_id'] = ids.get(annotation.pop('name'))
+    truth = dict(
+        images=[dict(id=s.image_id, file_name=s.file.name, width=s.size[0], height=s.size[1])
+                for s in samples.values()],
+        annotations=annotations,
+        categories=[dict(id=i, name=name) for name, i in ids.items()],
+    )
+    return truth, samples, sorted(names)
+
+
+def _voc_object(item: Any) -> Tuple[str, List[float], bool]:
+    """ Class, box and whether it is difficult. VOC counts pixels from 1, and the last one belongs to the box."""
+    corners = [float(item.find(f'bndbox/{corner}').text) for corner in ('xmin', 'ymin', 'xmax', 'ymax')]
+    difficult = item.findtext('difficult', '0').strip() == '1'
+    return item.find('name').text.strip(), [corners[0] - 1, corners[1] - 1, corners[2], corners[3]], difficult
+
+
+def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], found: _Found) -> Optional[Sample]:
+    """ A photograph without boxes yet, if it is there and as large as others say."""
+    if not file.is_file():
+        found.refuse(f'{file} is not there')
+        return None
+    try:
+        with Image.open(file) as image:
+            sizes = image.size, image.size[::-1]
+            turned = image.getexif().get(0x0112, 1) > 4
+    except Exception as e:
+        found.refuse(f'{file} can not be read as an image ({type(e).__name__})')
+        return None
+    if size is None:  # as the tools that draw boxes show it
+        size = sizes[turned]
+    if tuple(size) not in sizes[:1 + turned]:
+        found.refuse(f'{file} has {sizes[0][0]}x{sizes[0][1]} pixels, not {size[0]}x{size[1]} as its annotation says')
+        return None
+    return Sample(file, image_id, tuple(size))  # type: ignore[arg-type]
+
+
+def _fill(samples: Dict[Any, Sample], truth: Dict[str, Any], labels: Dict[int, int], found: _Found) -> None:
+    """ Give each photograph the boxes that can be trained on, and count the others."""
+    for annotation in truth['annotations']:
+        sample = samples.get(annotation.get('image_id'))
+        if sample is None:
+            found.refuse(f'annotation {annotation["id"]} has no image of its id {annotation.get("image_id")}')
+            continue
+        x, y, width, height = annotation['bbox']
+        where = str(sample.file)
+        inside = [max(0., x), max(0., y), min(sample.size[0], x + width), min(sample.size[1], y + height)]
+        if width <= 0 or height <= 0:
+            found.count('boxes without an area are left out', where)
+        elif inside[2] <= inside[0] or inside[3] <= inside[1]:
+            found.count('boxes outside of their image are left out', where)
+        elif annotation.get('difficult'):
+            found.count('difficult boxes are not trained on', where)
+        elif annotation.get('iscrowd'):
+            found.count('crowds are not trained on', where)
+        else:
+            beyond = max(-x, -y, x + width - sample.size[0], y + height - sample.size[1])
+            if beyond > _OUTSIDE:
+                found.count('boxes that reach out of their image are cut', where)
+            sample.boxes.append([float(n) for n in inside])
+            sample.labels.append(labels[annotation['category_id']])
+    for sample in samples.values():
+        if not sample.boxes:
+            found.count('images have no boxes', str(sample.file))
+
+
+class DetectionDataset(Dataset):
+    """ Photographs as uint8 tensors (3, H, W), each with its boxes, labels and index in the split."""
+
+    def __init__(
+            self,
+            split: DetectionSplit,
+            transform: Optional[Callable] = None,
+            cache_size: Optional[int] = None,
+    ):
+        """
+        Args:
+            split: What to read.
+            transform: Transform of torchvision.transforms.v2, of image and target.
+            cache_size: Pixels of a side that every image is resized to and kept in memory, None to read each when it
+                is needed.
+        """
+        self.split = split
+        self.transform = transform
+        self.cache_size = cache_size
+        self.cache: Dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.split.samples)
+
+    def read(self, index: int) -> torch.Tensor:
+        """ An image, as it is or resized.
+
+        Raises:
+            ValueError: If it can't be read.
+        """
+        if index in self.cache:
+            return self.cache[index]
+        sample = self.split.samples[index]
+        image = F.pil_to_tensor(read_image(sample.file, sample.size).convert('RGB'))
+        if self.cache_size:
+            image = F.resize(image, [self.cache_size, self.cache_size], antialias=True)
+            self.cache[index] = image
+        return image
+
+    def __getitem__(self, index: int) -> Tuple[torch.Tensor, Dict[str, Any]]:
+        sample = self.split.samples[index]
+        image = self.read(index)
+        height, width = image.shape[-2:]
+        scale = torch.tensor([width / sample.size[0], height / sample.size[1]]).repeat(2)
+        boxes = torch.tensor(sample.boxes, dtype=torch.float32).reshape(-1, 4) * scale
+        target: Dict[str, Any] = dict(
+            boxes=tv_tensors.BoundingBoxes(boxes, format='XYXY', canvas_size=(height, width)),  # type: ignore[call-arg]
+            labels=torch.tensor(sample.labels, dtype=torch.int64),
+        )
+        if self.transform is not None:
+            image, target = self.transform(tv_tensors.Image(image), target)
+        target['boxes'] = target['boxes'].as_subclass(torch.Tensor)
+        return image.as_subclass(torch.Tensor), dict(target, index=index)
+
+
+def create_transform(
+        img_size: int,
+        mean: Sequence[float],
+        is_training: bool = False,
+        no_aug: bool = False,
+) -> v2.Compose:
+    """ Transform to float images of one size; in training after SSD's augmentation.
+
+    Photometric distortion, zoom-out over the mean colour, crop by IoU and flip, as in the authors' `transforms.py`.
+    """
+    augmentation: List[Any] = []
+    if is_training and not no_aug:
+        augmentation = [
+            v2.RandomPhotometricDistort(),
+            v2.RandomZoomOut(fill=[255 * m for m in mean]),
+            v2.RandomIoUCrop(),
+            v2.RandomHorizontalFlip(),
+        ]
+    return v2.Compose([
+        *augmentation,
+        v2.Resize((img_size, img_size), antialias=True),
+        v2.SanitizeBoundingBoxes(),
+        v2.ToDtype(torch.float32, scale=True),
+    ])
+
+
+def collate(batch: Sequence[Tuple[torch.Tensor, Dict[str, Any]]]) -> Tuple[List[torch.Tensor], List[Dict[str, Any]]]:
+    """ Lists of images and of targets, as detectors of torchvision take them."""
+    images, targets = zip(*batch, strict=True)
+    return list(images), list(targets)

@@ -13,14 +13,14 @@ from pycocotools.cocoeval import COCOeval
 from test_predict import ENV
 
 from timm_mobilenext.detection.data import BCCD, load_split
-from timm_mobilenext.detection.evaluate import coco_figures, COCO_FIGURES, read_detections, voc_figures
+from timm_mobilenext.detection.evaluate import COCO_FIGURES, coco_figures, read_detections, voc_figures
 
 pytestmark = pytest.mark.tools
 
 
 @pytest.fixture(scope='module')
 def hard(tmp_path_factory):
-    """BCCD's truth with crowds, images without boxes and boxes of all sizes, and detections with every kind of fault."""
+    """BCCD with crowds, images without boxes and boxes of all sizes, and detections with every kind of fault."""
     folder = tmp_path_factory.mktemp('hard')
     draw = random.Random(0)
     samples = load_split(BCCD, 'train').samples + load_split(BCCD, 'val').samples

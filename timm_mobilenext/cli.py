@@ -2,12 +2,13 @@
 
 A tool is imported when its command runs, so that `--help` and `--version` need nothing slow from here.
 """
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Iterator, List, Optional
+from typing import Annotated, List, Optional
 
 import typer
 
+from .detection.commands import app as detect_app
+from .errors import plain_errors
 from .version import __version__
 
 __all__ = ['app', 'main']
@@ -19,6 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']),
 )
+
+app.add_typer(detect_app)
 
 
 def _print_version(value: bool) -> None:
@@ -34,30 +37,6 @@ def _options(
         ] = False,
 ) -> None:
     """MobileNeXt (sandglass block, ECCV 2020) for timm."""
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """ Tell what a tool found wrong in a line or two, without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo('Interrupted.', err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, OSError, RuntimeError) as e:
-        lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
-        typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
-        raise typer.Exit(1) from None
-
-
-@contextmanager
-def _needs_matplotlib() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as e:
-        if e.name != 'matplotlib':
-            raise
-        raise RuntimeError("Pictures need matplotlib: pip install 'timm-mobilenext[demo]'") from None
 
 
 def _check_model(model: str) -> None:
@@ -86,10 +65,10 @@ def demo(
         seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help='Random seed.')] = 0,
 ) -> None:
     """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
-    with _plain_errors():
+    with plain_errors():
         _check_model(model)
-        with _needs_matplotlib():
-            from .demo import run_demo
+        from .demo import run_demo
+
         run_demo(
             data_dir=data_dir,
             model_name=model,
@@ -107,7 +86,7 @@ def check(
         num_classes: Annotated[Optional[int], typer.Option(min=1, help='Classes that there should be.')] = None,
 ) -> None:
     """Check an image folder before training: empty classes, images that can't be read."""
-    with _plain_errors():
+    with plain_errors():
         from .image_folder import run_check
 
         run_check(data_dir, num_classes)
@@ -123,12 +102,11 @@ def predict(
         output: Annotated[Optional[Path], typer.Option('--output', '-o', help='PNG to draw.')] = None,
 ) -> None:
     """Name what is in photographs."""
-    with _plain_errors():
+    with plain_errors():
         if ':' not in model:
             _check_model(model)
         if output is not None:
-            with _needs_matplotlib():
-                from . import plots  # noqa: F401
+            from . import plots  # noqa: F401, before the work is done
         from .predict import run_predict
 
         run_predict(images, model, top_k, output)
@@ -146,7 +124,7 @@ def convert(
         half: Annotated[bool, typer.Option('--half', help='Save in 16 bits.')] = False,
 ) -> None:
     """Make a Hub folder of the authors' checkpoints, or of timm's training checkpoints of MobileNeXt models."""
-    with _plain_errors():
+    with plain_errors():
         if model is not None:
             _check_model(model)
         from .convert import run_convert
@@ -185,7 +163,7 @@ def push(
         dry_run: Annotated[bool, typer.Option('--dry-run', help='Check and show everything, push nothing.')] = False,
 ) -> None:
     """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
-    with _plain_errors():
+    with plain_errors():
         if model is not None:
             _check_model(model)
         from .hub import run_push
@@ -212,7 +190,7 @@ def pull(
         output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
 ) -> None:
     """Pull a model of timm from the Hugging Face Hub to a folder, and check that timm loads it."""
-    with _plain_errors():
+    with plain_errors():
         from .hub import run_pull
 
         run_pull(repo_id, output)
@@ -223,7 +201,7 @@ def cards(
         output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')] = Path('hub_configs'),
 ) -> None:
     """Write config.json and model card of every MobileNeXt model, as the Hub takes them."""
-    with _plain_errors():
+    with plain_errors():
         from .cards import write_cards
 
         write_cards(output)

@@ -2,6 +2,7 @@
 import contextlib
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -69,7 +70,8 @@ def run_predict(
         ValueError: If an image, the output or the name of the detector can't be used.
         RuntimeError: If the detector can't be had.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # rows are for a terminal's width, or for other programs
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
     for file in files:
         check_file(file)
     if output.exists() and not output.is_dir():
@@ -95,7 +97,7 @@ def run_predict(
     with replacing(output / 'detections.json') as new:
         new.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
     console.print(table)
-    console.print(f'\nwritten  {output}: a PNG for each image, detections.json')
+    console.print(f'\nwritten  {output}: a PNG for each image, detections.json', soft_wrap=True)
 
 
 @torch.inference_mode()

@@ -1,0 +1,78 @@
+""" Export of a detector to ONNX: one image of a fixed size in, boxes, scores and labels out, NMS included"""
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Tuple
+
+import onnx
+import torch
+from rich.console import Console
+from torch import nn
+
+from ..files import replacing
+from .predict import load_detector
+
+__all__ = ['export_onnx', 'run_export']
+
+
+class _OneImage(nn.Module):
+    """ A detector as a function of tensors."""
+
+    def __init__(self, detector: nn.Module):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, image: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        found = self.detector([image[0]])[0]
+        return found['boxes'], found['scores'], found['labels']
+
+
+def export_onnx(model: Any, file: Path) -> None:
+    """ Write a detector as ONNX.
+
+    Input `image` is (1, 3, img_size, img_size) in the range of 0 to 1; outputs are `boxes` (N, 4), x1, y1, x2, y2 in
+    pixels of that size, `scores` (N,) and `labels` (N,), the highest score first. Its metadata has the class names.
+
+    Args:
+        model: Detector, in evaluation mode.
+        file: File to write.
+    """
+    image = torch.rand(1, 3, model.img_size, model.img_size, generator=torch.Generator().manual_seed(0))
+    outputs = ('boxes', 'scores', 'labels')
+    with replacing(file) as new, warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # what a trace takes for constants are constants of a fixed size
+        logging.getLogger('torch.onnx').setLevel(logging.ERROR)
+        torch.onnx.export(
+            _OneImage(model).eval(),
+            (image,),
+            str(new),
+            input_names=['image'],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: 'detections'} for name in outputs},
+            opset_version=18,
+            dynamo=False,
+        )
+        exported = onnx.load(new)
+        onnx.checker.check_model(exported)
+        for key, value in (('class_names', '\n'.join(model.class_names)), ('img_size', str(model.img_size))):
+            exported.metadata_props.add(key=key, value=value)
+        onnx.save(exported, new)
+
+
+def run_export(model_name: str, output: Path) -> None:
+    """ Export a detector, and print what came out.
+
+    Raises:
+        ValueError: If the name of the file or of the detector can't be used.
+        RuntimeError: If the detector can't be had.
+    """
+    if output.suffix != '.onnx':
+        raise ValueError(f'{output} is no ONNX file: give a name that ends in .onnx.')
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')
+    model = load_detector(model_name)
+    export_onnx(model, output)
+    size = model.img_size
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f'written  {output}, {output.stat().st_size / 1e6:.1f} MB: image (1, 3, {size}, {size}) of 0 to 1 ->'
+                  f' boxes, scores, labels of {", ".join(model.class_names)}')

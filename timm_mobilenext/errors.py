@@ -1,0 +1,30 @@
+""" What a tool found wrong, told in a line or two"""
+from contextlib import contextmanager
+from typing import Iterator
+
+import typer
+
+__all__ = ['plain_errors']
+
+# what our extras bring
+_EXTRAS = {'matplotlib': 'demo', 'sklearn': 'demo', 'pycocotools': 'detection', 'onnx': 'detection'}
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """ Tell what a tool found wrong in a line or two, without a traceback, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo('Interrupted.', err=True)
+        raise typer.Exit(130) from None
+    except ModuleNotFoundError as e:
+        extra = _EXTRAS.get(e.name or '')
+        if extra is None:
+            raise
+        typer.echo(f"Error: This needs {e.name}: pip install 'timm-mobilenext[{extra}]'", err=True)
+        raise typer.Exit(1) from None
+    except (ValueError, OSError, RuntimeError) as e:
+        lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
+        typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
+        raise typer.Exit(1) from None

@@ -36,6 +36,7 @@ def cli(*arguments):
     (['--help'], 'demo'),
     (['--version'], 'timm-mobilenext '),
     (['demo', '--help'], '--data-dir'),
+    (['detect', 'train', '--help'], '--backbone'),
 ])
 def test_help_and_version_import_nothing_slow(arguments, shown):
     package = os.path.join(os.path.dirname(os.path.dirname(__file__)), 'timm_mobilenext')

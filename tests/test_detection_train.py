@@ -22,6 +22,7 @@ from timm_mobilenext.detection.data import BCCD
 
 pytestmark = pytest.mark.tools
 
+RECIPES = Path(__file__).parent.parent / 'hub_configs' / 'ssdlite320_mobilenext_100'
 COMMAND = Path(sys.executable).with_name('timm-mobilenext')
 SMALL = ['--backbone', 'mobilenext_035', '--img-size', '64', '--batch-size', '4', '--lr', '0.01', '--cache']
 
@@ -220,3 +221,17 @@ def test_interrupted_by_the_user(tmp_path):
     assert not [file for file in output.iterdir() if file.name.startswith('.')]
     torch.load(output / 'training.pth', weights_only=True)
     assert os.listdir(output / 'last')
+
+
+@pytest.mark.parametrize('recipe', sorted(RECIPES.glob('*.yaml')), ids=lambda file: file.stem)
+def test_recipes_of_the_authors_start(recipe, tmp_path):
+    """On the photographs that come with the package, for a step or two."""
+    run_cli(ENV, 'detect', 'train', '--config', recipe, '-o', tmp_path / 'out', '--train-split', 'train', '--val-split',
+            'val', '--device', 'cpu', '--no-sync-bn', '--no-pretrained', '--batch-size', 4, '--img-size', 64,
+            '--workers', 0, '--epochs', 1)
+    args = yaml.safe_load((tmp_path / 'out' / 'args.yaml').read_text())
+    changed = {'train_split', 'val_split', 'device', 'sync_bn', 'pretrained', 'batch_size', 'img_size', 'workers',
+               'epochs'}
+    values = yaml.safe_load(recipe.read_text())
+    assert all(args[key] == value for key, value in values.items() if key not in changed)
+    assert len(set(values) - changed) > 8

@@ -7,7 +7,7 @@ from typing import Annotated, List, Optional
 
 import typer
 
-from .detection.commands import app as detect_app
+from .cli_detect import app as detect_app
 from .errors import plain_errors
 from .version import __version__
 

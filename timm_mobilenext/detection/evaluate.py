@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import box_iou
 
 from ..files import replacing
-from .data import collate, create_transform, DetectionDataset, DetectionSplit, load_split
+from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
 
 __all__ = ['coco_figures', 'COCO_FIGURES', 'detect', 'read_detections', 'run_eval', 'voc_figures']
 
@@ -30,7 +30,7 @@ Detections = List[Dict[str, Any]]  # image_id, category_id, bbox (x, y, width, h
 
 def run_eval(
         model_name: Optional[str],
-        data_dir: Path,
+        data_dir: Optional[Path],
         split_name: str,
         detections_file: Optional[Path] = None,
         output: Optional[Path] = None,
@@ -43,7 +43,7 @@ def run_eval(
 
     Args:
         model_name: Folder or Hub repository of a detector.
-        data_dir: Folder of the data set.
+        data_dir: Folder of the data set, the photographs that come with the package if None.
         split_name: Split of it.
         detections_file: JSON of detections, in COCO's format of results, in place of a detector.
         output: JSON to write the detections to.
@@ -57,6 +57,7 @@ def run_eval(
         RuntimeError: If the detector can't be had.
     """
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    data_dir = data_dir or BCCD
     if (model_name is None) == (detections_file is None):
         raise ValueError('Give a detector or --detections, one of them.')
     if model_name is not None:

@@ -29,11 +29,11 @@ from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad, init_distributed_device, ModelEmaV3, random_seed
 
 from ..checkpoints import read_checkpoint
+from ..detect_settings import TrainSettings
 from ..files import replacing
 from ..plots import draw_curves
 from .data import BCCD, collate, create_transform, DetectionDataset, load_split
 from .evaluate import coco_figures, detect, Detections
-from .settings import TrainSettings
 from .ssdlite import create_ssdlite, SSDLite
 
 __all__ = ['run_train']
@@ -145,7 +145,7 @@ class _Training:
         if start >= settings.epochs:
             self.console.print(f'{settings.output} is complete: {start} epochs.')
             return
-        if self.is_first:
+        if self.is_first and not start:
             settings.output.mkdir(parents=True, exist_ok=True)
             with replacing(settings.output / 'args.yaml') as new:
                 new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False), encoding='utf-8')
@@ -311,6 +311,6 @@ def _plain(settings: TrainSettings) -> Dict[str, Any]:
 
 
 if __name__ == '__main__':
-    from .commands import main
+    from ..cli_detect import main
 
     main('train')

@@ -27,7 +27,7 @@ class TrainSettings:
         'mobilenext_100')
     preset: Annotated[str, _Option(help='coco (focal loss) or voc (MultiBox loss with hard negatives).')] = 'voc'
     img_size: Annotated[int, _Option(min=32, help='Image size.')] = 320
-    pretrained: Annotated[bool, _Option('--pretrained', help="Start from timm's weights of the backbone.")] = False
+    pretrained: Annotated[bool, _Option(help="Start from timm's weights of the backbone.")] = False
     initial_checkpoint: Annotated[
         Optional[Path], _Option(help='Start from a checkpoint of the backbone, with whatever classes.')] = None
     epochs: Annotated[int, _Option(min=1, help='Epochs to train.')] = 100
@@ -44,16 +44,16 @@ class TrainSettings:
     min_lr: Annotated[float, _Option(help='Least learning rate.')] = 0.
     clip_grad: Annotated[Optional[float], _Option(help='Norm that gradients are clipped to.')] = None
     no_aug: Annotated[bool, _Option('--no-aug', help='No augmentation.')] = False
-    model_ema: Annotated[bool, _Option('--model-ema', help='Average the weights, and measure and keep these.')] = False
+    model_ema: Annotated[bool, _Option(help='Average the weights, and measure and keep these.')] = False
     model_ema_decay: Annotated[float, _Option(help='Decay of the average.')] = 0.9998
-    model_ema_warmup: Annotated[bool, _Option('--model-ema-warmup', help='Less decay at the start.')] = False
-    sync_bn: Annotated[bool, _Option('--sync-bn', help='Batch norm over all GPUs.')] = False
-    amp: Annotated[bool, _Option('--amp', help='Mixed precision.')] = False
+    model_ema_warmup: Annotated[bool, _Option(help='Less decay at the start.')] = False
+    sync_bn: Annotated[bool, _Option(help='Batch norm over all GPUs.')] = False
+    amp: Annotated[bool, _Option(help='Mixed precision.')] = False
     amp_dtype: Annotated[str, _Option(help='Of mixed precision, bfloat16 or float16.')] = 'bfloat16'
     seed: Annotated[int, _Option(min=0, help='Random seed.')] = 42
     val_interval: Annotated[int, _Option(min=1, help='Epochs from one measurement to the next.')] = 1
     cache: Annotated[
-        bool, _Option('--cache', help='Read each image once, resize it, and keep it in memory.')] = False
+        bool, _Option(help='Read each image once, resize it, and keep it in memory.')] = False
     workers: Annotated[int, _Option('--workers', '-j', min=0, help='Processes that read images.')] = 0
     device: Annotated[str, _Option(help='Device of torch.')] = 'cpu'
     resume: Annotated[bool, _Option('--resume', help='Go on with the training in the output folder.')] = False

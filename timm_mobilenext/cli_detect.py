@@ -8,8 +8,8 @@ from typing import Annotated, Any, get_type_hints, List, Optional
 import typer
 import yaml
 
-from ..errors import plain_errors
-from .settings import TrainSettings
+from .detect_settings import TrainSettings
+from .errors import plain_errors
 
 __all__ = ['app', 'main']
 
@@ -20,7 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']),
 )
-_BCCD = Path(__file__).parent / 'bccd'
 _Detector = Annotated[str, typer.Argument(
     metavar='DETECTOR', help='Folder of a detector, such as best/ of a training, or hf-hub: and a repository.')]
 _Device = Annotated[str, typer.Option(help='Device of torch.')]
@@ -47,7 +46,7 @@ def _read_recipe(context: typer.Context, file: Optional[Path]) -> Optional[Path]
 def _train(**settings: Any) -> None:
     """Train a detector."""
     with plain_errors():
-        from .train import run_train
+        from .detection.train import run_train
 
         settings.pop('config')
         run_train(TrainSettings(**settings))
@@ -89,11 +88,11 @@ def _eval(
 ) -> None:
     """Measure a detector: COCO's twelve figures, and Pascal VOC's AP50 of each class."""
     with plain_errors():
-        from .evaluate import run_eval
+        from .detection.evaluate import run_eval
 
         run_eval(
             detector,
-            data_dir or _BCCD,
+            data_dir,
             split,
             detections_file=detections,
             output=output,
@@ -114,7 +113,7 @@ def _predict(
 ) -> None:
     """Draw boxes around what is in photographs."""
     with plain_errors():
-        from .predict import run_predict
+        from .detection.predict import run_predict
 
         run_predict(images, detector, output, score_thresh=score_thresh, device=device)
 
@@ -126,7 +125,7 @@ def _export(
 ) -> None:
     """Export a detector to ONNX, for one image of a fixed size, NMS included."""
     with plain_errors():
-        from .export import run_export
+        from .detection.export import run_export
 
         run_export(detector, output)
 

@@ -135,8 +135,8 @@ def test_sync_bn_on_a_cpu_is_refused(tmp_path):
     assert 'sync_bn needs GPUs' in train(tmp_path / 'out', '--sync-bn', code=1)
 
 
-def test_mixed_precision(tmp_path):
-    train(tmp_path / 'out', '--epochs', 1, '--amp')
+def test_mixed_precision_and_channels_last(tmp_path):
+    train(tmp_path / 'out', '--epochs', 1, '--amp', '--channels-last')
     assert all(value.dtype != torch.bfloat16 for value in weights(tmp_path / 'out').values())
     assert 'is neither' in train(tmp_path / 'other', '--amp-dtype', 'float8', code=1)
 

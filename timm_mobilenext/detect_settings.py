@@ -48,6 +48,7 @@ class TrainSettings:
     model_ema_decay: Annotated[float, _Option(help='Decay of the average.')] = 0.9998
     model_ema_warmup: Annotated[bool, _Option(help='Less decay at the start.')] = False
     sync_bn: Annotated[bool, _Option(help='Batch norm over all GPUs.')] = False
+    channels_last: Annotated[bool, _Option(help='Channels-last memory, which is faster on most CPUs and GPUs.')] = False
     amp: Annotated[bool, _Option(help='Mixed precision.')] = False
     amp_dtype: Annotated[str, _Option(help='Of mixed precision, bfloat16 or float16.')] = 'bfloat16'
     seed: Annotated[int, _Option(min=0, help='Random seed.')] = 42

@@ -19,7 +19,9 @@ from torchvision.ops import box_iou
 from ..files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
 
-__all__ = ['coco_figures', 'COCO_FIGURES', 'detect', 'read_detections', 'run_eval', 'voc_figures']
+__all__ = [
+    'coco_figures', 'COCO_FIGURES', 'create_evaluation', 'detect', 'read_detections', 'run_eval', 'voc_figures',
+]
 
 COCO_FIGURES = (
     'AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
@@ -143,8 +145,8 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
     return detections
 
 
-def coco_figures(split: DetectionSplit, detections: Detections) -> Dict[str, float]:
-    """ COCO's twelve figures, and the AP of each class; -1 where there is nothing to find, as in pycocotools."""
+def create_evaluation(split: DetectionSplit, detections: Detections) -> COCOeval:
+    """ pycocotools' evaluation of detections, yet to be run."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
         truth.dataset = split.truth
@@ -158,7 +160,13 @@ def coco_figures(split: DetectionSplit, detections: Detections) -> Dict[str, flo
             ],
         )
         found.createIndex()
-        evaluation = COCOeval(truth, found, 'bbox')
+        return COCOeval(truth, found, 'bbox')
+
+
+def coco_figures(split: DetectionSplit, detections: Detections) -> Dict[str, float]:
+    """ COCO's twelve figures, and the AP of each class; -1 where there is nothing to find, as in pycocotools."""
+    evaluation = create_evaluation(split, detections)
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

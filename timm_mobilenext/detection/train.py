@@ -40,7 +40,7 @@ __all__ = ['run_train']
 
 STATE = 'training.pth'
 # what may differ when a training is resumed
-_FREE = ('output', 'resume', 'device', 'workers', 'data_dir', 'initial_checkpoint')
+_FREE = ('output', 'resume', 'device', 'workers', 'data_dir', 'initial_checkpoint', 'channels_last')
 
 
 def run_train(settings: TrainSettings) -> None:
@@ -101,6 +101,8 @@ class _Training:
         ).to(self.device)
         if settings.sync_bn:
             self.model = convert_sync_batchnorm(self.model)
+        if settings.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         counts = self.model.count()
         self.console.print(f'detector   SSDLite on {settings.backbone}, {len(train.class_names)} classes:'
                            f' {counts["params"]:,.0f} parameters, {counts["macs"] / 1e6:,.1f}M MACs')

@@ -228,7 +228,8 @@ def difference(runs: List[Run]) -> str:
     half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
     mean = statistics.mean(pairs)
     return (f'`{MODELS[0]}` less `{MODELS[1]}`, from the classifiers: {mean:+.2f} points of AP in the mean of'
-            f' {len(pairs)} seeds, 95 % interval {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired differences).')
+            f' {len(pairs)} seeds, 95 % interval {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired'
+            ' differences).')
 
 
 def table(headings, rows) -> str:

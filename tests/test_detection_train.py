@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from test_predict import ENV
 
 from timm_mobilenext.detection import SSDLite
-from timm_mobilenext.detection.data import BCCD
+from timm_mobilenext.detection.data import BCCD, load_split
+from timm_mobilenext.detection.evaluate import coco_figures, read_detections
 
 pytestmark = pytest.mark.tools
 
@@ -128,6 +129,11 @@ def test_two_processes_train_one_detector(tmp_path):
     assert len(rows(output)) == 2
     state = torch.load(output / 'training.pth', weights_only=True)
     assert state['world_size'] == 2
+    # what both measured is what is kept, of which each has had its own statistics
+    run_cli(ENV, 'detect', 'eval', output / 'last', '-o', tmp_path / 'found.json')
+    val = load_split(BCCD, 'val')
+    figures = coco_figures(val, read_detections(tmp_path / 'found.json', val))
+    assert figures['AP50'] == pytest.approx(float(rows(output)[-1]['AP50']), rel=1e-6)
     assert 'was trained by 2 processes, not 1' in train(output, '--epochs', 2, '--resume', code=1)
 
 

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
 from ..files import replacing
@@ -68,7 +68,7 @@ def run_eval(
         model = load_detector(model_name).to(device)
         split = load_split(data_dir, split_name, model.class_names)
         dataset = DetectionDataset(split, create_transform(model.img_size, model.transform.image_mean))
-        detections = detect(model, dataset, batch_size, workers, device, console)
+        detections = detect(model, dataset, split, batch_size, workers, device, console)
     else:
         split = load_split(data_dir, split_name)
         detections = read_detections(Path(str(detections_file)), split)
@@ -86,16 +86,16 @@ def run_eval(
 @torch.inference_mode()
 def detect(
         model: Any,
-        dataset: DetectionDataset,
+        dataset: Dataset,
+        split: DetectionSplit,
         batch_size: int = 16,
         workers: int = 0,
         device: Any = 'cpu',
         console: Optional[Console] = None,
 ) -> Detections:
-    """ Detections in the images of a split, in pixels of the images as they are."""
+    """ Detections in images of a split, all or some of them, in pixels of the images as they are."""
     was_training = model.training
     model.eval()
-    split = dataset.split
     loader: Any = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
     if console is not None:
         loader = track(

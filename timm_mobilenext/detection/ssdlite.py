@@ -197,6 +197,7 @@ class SSDLite(
         self.num_classes = num_classes
         self.class_names = class_names or [f'class {i}' for i in range(1, num_classes + 1)]
         self.loss = settings.loss
+        self._counts: Dict[str, float] = {}
 
     def compute_loss(
             self,
@@ -251,8 +252,10 @@ class SSDLite(
 
     def count(self) -> Dict[str, float]:
         """ Parameters, and for one image: MACs and activations of convolutions and linear layers."""
-        # the number of detections is known by running it, so not on the meta device
-        return count(self, (3, self.img_size, self.img_size), 'cpu')
+        if not self._counts:  # each epoch of a training writes a card
+            # the number of detections is known by running it, so not on the meta device
+            self._counts = count(self, (3, self.img_size, self.img_size), 'cpu')
+        return self._counts
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """ Card of the Hub, which huggingface_hub asks for when it saves and pushes."""

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Subset
 from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
-from timm.utils import dispatch_clip_grad, init_distributed_device, ModelEmaV3, random_seed
+from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_device, ModelEmaV3, random_seed
 
 from ..checkpoints import read_checkpoint
 from ..detect_settings import TrainSettings
@@ -167,6 +167,9 @@ class _Training:
         random_seed(settings.seed + 1000 * epoch, self.rank)
         self.sampler.set_epoch(epoch)
         losses = self._train_epoch(epoch, progress)
+        if self.world_size > 1:  # statistics of batch norm are each process's own until here
+            for model in (self.model, *([self.ema.module] if self.ema is not None else [])):
+                distribute_bn(model, self.world_size, reduce=True)
         row: Dict[str, Any] = dict(epoch=epoch + 1, lr=self.optimizer.param_groups[0]['lr'], **losses)
         is_last = epoch + 1 == settings.epochs
         figures = {}
@@ -234,10 +237,9 @@ class _Training:
     def _validate(self) -> Dict[str, float]:
         """ COCO's figures, every process finding boxes in its share of the images."""
         model = self.ema.module if self.ema is not None else self.model
-        share: Any = Subset(self.val_dataset, range(self.rank, len(self.val_dataset), self.world_size))
-        share.split = self.val_split
+        share = Subset(self.val_dataset, range(self.rank, len(self.val_dataset), self.world_size))
         detections: Detections = detect(
-            model, share, self.settings.batch_size, self.settings.workers, self.device)
+            model, share, self.val_split, self.settings.batch_size, self.settings.workers, self.device)
         if self.world_size > 1:
             shares: List[Any] = [None] * self.world_size
             torch.distributed.all_gather_object(shares, detections)

@@ -76,6 +76,30 @@ def test_voc_lists_of_several_years(voc, tmp_path):
     assert len(split.samples) == 12 and len({sample.image_id for sample in split.samples}) == 12
 
 
+def test_lists_that_overlap_are_refused(voc):
+    name = (voc / 'ImageSets' / 'Main' / 'train.txt').read_text().split()[0]
+    with pytest.raises(ValueError, match=f'train.txt lists {name}, which another list'):
+        load_split(voc, 'train+train')
+
+
+def test_size_in_the_annotation_of_voc_is_held_to(voc):
+    file = sorted((voc / 'Annotations').iterdir())[0]
+    (voc / 'ImageSets' / 'Main' / 'one.txt').write_text(file.stem)
+    file.write_text(file.read_text().replace('<width>640', '<width>64'))
+    with pytest.raises(ValueError, match='has 640x480 pixels, not 64x480'):
+        load_split(voc, 'one')
+    file.write_text(file.read_text().replace('<width>64', '<width>0'))  # as some tools leave it
+    assert load_split(voc, 'one').samples[0].size == (640, 480)
+
+
+def test_photographs_of_voc_may_be_png(voc):
+    file = sorted((voc / 'JPEGImages').iterdir())[0]
+    (voc / 'ImageSets' / 'Main' / 'one.txt').write_text(file.stem)
+    Image.open(file).save(file.with_suffix('.png'))
+    file.unlink()
+    assert load_split(voc, 'one').samples[0].file.suffix == '.png'
+
+
 def test_difficult_boxes_are_not_trained_on(voc):
     file = sorted((voc / 'Annotations').iterdir())[0]
     list_file = voc / 'ImageSets' / 'Main' / 'one.txt'
@@ -152,6 +176,14 @@ def lack_categories(data, folder):
     del data['categories']
 
 
+def number_names(data, folder):
+    data['images'][0] = 5
+
+
+def list_ids(data, folder):
+    data['annotations'][0]['image_id'] = [70]
+
+
 def lack_all_images(data, folder):
     shutil.rmtree(folder / 'val2017')
 
@@ -167,6 +199,8 @@ def lack_all_images(data, folder):
     (lack_box, 'without a bbox of four numbers, id 5'),
     (lack_file_name, 'without a file_name, id 69'),
     (lack_categories, 'is no JSON of COCO format'),
+    (number_names, 'is no JSON of COCO format'),
+    (list_ids, 'is no JSON of COCO format'),
     (lack_all_images, '0.jpg, the first image of'),
 ])
 def test_what_is_wrong_with_coco_is_named(coco, spoil, told):
@@ -174,6 +208,20 @@ def test_what_is_wrong_with_coco_is_named(coco, spoil, told):
     with pytest.raises(ValueError, match=told) as caught:
         coco.load()
     assert '\n' not in str(caught.value) and str(coco.folder) in str(caught.value)
+
+
+def test_what_tools_leave_out_of_coco_is_filled_in(coco):
+    coco.data['annotations'] = [dict(id=0, image_id=69, category_id=3, bbox=[1, 2, 3, 4], area=None, iscrowd=None)]
+    coco.data['categories'][1]['name'] = 7
+    split = coco.load()
+    assert split.class_names == ['7', 'dog'] and split.samples[1].labels == [1]
+    assert split.truth['annotations'][0]['area'] == 12 and split.truth['annotations'][0]['iscrowd'] == 0
+    assert split.truth['images'][0]['width'] == 100
+
+
+def test_class_without_a_box_is_not_missed(coco):
+    coco.data['categories'].append(dict(id=1, name='unused'))
+    assert coco.load(['cat', 'dog']).samples[0].labels == [2]
 
 
 def test_what_is_wrong_with_voc_is_named(voc):

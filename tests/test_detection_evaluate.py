@@ -70,11 +70,10 @@ def test_twelve_figures_are_those_of_pycocotools(hard):
     truth = json.loads((hard / 'truth.json').read_text())
     assert sum(annotation['iscrowd'] for annotation in truth['annotations']) >= 3
     split = load_split(hard, 'truth.json')
-    figures = coco_figures(split, read_detections(hard / 'detections.json', split))
+    figures, by_class = coco_figures(split, read_detections(hard / 'detections.json', split))
     for name, expected in zip(COCO_FIGURES, stats, strict=True):
         assert figures[name] == pytest.approx(expected, abs=1e-6)
-    classes = [figures[f'AP {name}'] for name in split.class_names]
-    assert sum(classes) / 3 == pytest.approx(stats[0], abs=1e-6)
+    assert list(by_class) == split.class_names and sum(by_class.values()) / 3 == pytest.approx(stats[0], abs=1e-6)
 
     printed = run_cli(ENV, 'detect', 'eval', '--data-dir', hard, '--split', 'truth.json',
                       '--detections', hard / 'detections.json')
@@ -84,7 +83,7 @@ def test_twelve_figures_are_those_of_pycocotools(hard):
 
 def test_nothing_found_is_nothing(hard):
     split = load_split(hard, 'truth.json')
-    figures = coco_figures(split, [])
+    figures, _ = coco_figures(split, [])
     assert [figures[name] for name in COCO_FIGURES] == [0.] * 12
     assert set(voc_figures(split, []).values()) == {0.}
 
@@ -93,7 +92,7 @@ def test_figures_do_not_depend_on_order_nor_change_what_they_are_given(hard):
     split = load_split(hard, 'truth.json')
     detections = read_detections(hard / 'detections.json', split)
     before = copy.deepcopy(detections)
-    assert coco_figures(split, detections) == coco_figures(split, detections)
+    assert coco_figures(split, detections) == coco_figures(split, detections[::-1])
     assert detections == before
     assert voc_figures(split, detections[::-1]) == voc_figures(split, detections)
 
@@ -130,6 +129,31 @@ def test_average_precision_of_voc(square, detections, ap, ap_07):
     assert voc_figures(square, detections)['cell'] == pytest.approx(ap)
     assert voc_figures(square, detections, use_07_metric=True)['cell'] == pytest.approx(ap_07)
     assert str(voc_figures(square, detections)['other']) == 'nan'  # no box of it
+
+
+def test_annotation_of_id_zero_is_found(square):
+    for annotation in square.truth['annotations']:
+        annotation['id'] -= 1
+    assert coco_figures(square, [found(0, .9), found(200, .8)])[0]['AP'] == pytest.approx(1.)
+
+
+def test_class_named_like_a_figure(square):
+    square.class_names[0] = 'small'
+    figures, classes = coco_figures(square, [found(0, .9)])
+    assert str(figures['AP small']) == 'nan' and classes['small'] > 0.4
+
+
+def test_stored_detections_go_by_the_names_of_classes(tmp_path):
+    """The numbers of a split are its own, and a detector's classes may be in another order."""
+    split = load_split(BCCD, 'val', ['WBC', 'RBC', 'Platelets', 'Parasites'])
+    ids = dict(zip(split.category_ids, split.class_names, strict=True))
+    detections = [
+        {'image_id': a['image_id'], 'category_id': 77, 'class': ids[a['category_id']], 'bbox': a['bbox'], 'score': .9}
+        for a in split.truth['annotations']]
+    detections.append({**detections[0], 'class': 'Parasites'})
+    (tmp_path / 'found.json').write_text(json.dumps(detections))
+    plain = load_split(BCCD, 'val')
+    assert coco_figures(plain, read_detections(tmp_path / 'found.json', plain))[0]['AP'] == pytest.approx(1.)
 
 
 @pytest.mark.parametrize('detections, told', [

@@ -132,7 +132,8 @@ def test_two_processes_train_one_detector(tmp_path):
     # what both measured is what is kept, of which each has had its own statistics
     run_cli(ENV, 'detect', 'eval', output / 'last', '-o', tmp_path / 'found.json')
     val = load_split(BCCD, 'val')
-    figures = coco_figures(val, read_detections(tmp_path / 'found.json', val))
+    figures, _ = coco_figures(val, read_detections(tmp_path / 'found.json', val))
+    assert figures['AP50'] > 0
     assert figures['AP50'] == pytest.approx(float(rows(output)[-1]['AP50']), rel=1e-6)
     assert 'was trained by 2 processes, not 1' in train(output, '--epochs', 2, '--resume', code=1)
 
@@ -193,6 +194,49 @@ def test_batch_larger_than_the_data_is_refused(tmp_path):
 def test_loss_that_is_no_number_stops_with_the_files(tmp_path):
     told = train(tmp_path / 'out', '--epochs', 9, '--lr', 1e12, code=1)
     assert 'The loss is' in told and 'step' in told and '.jpg' in told
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path):
+    told = train(tmp_path / 'out', '--batch-size', 8, '--epochs', 1, '--lr', 3e38, code=1)
+    assert 'The weights are no numbers any more after epoch 1' in told
+    assert not (tmp_path / 'out' / 'training.pth').exists() and not (tmp_path / 'out' / 'last').exists()
+
+
+def test_results_of_another_training_are_left_alone(whole, tmp_path):
+    output = tmp_path / 'out'
+    shutil.copytree(whole[0], output)
+    (output / 'training.pth').unlink()
+    assert 'has a best, which would be replaced' in train(output, '--epochs', 1, code=1)
+    assert same(weights(output), weights(whole[0]))
+
+
+def test_scaler_of_half_precision_resumes(tmp_path):
+    arguments = ('--epochs', 2, '--amp', '--amp-dtype', 'float16')
+    train(tmp_path / 'whole', *arguments)
+    state = torch.load(tmp_path / 'whole' / 'training.pth', weights_only=True)
+    assert state['scaler']['scale'] > 100
+    file = tmp_path / 'whole' / 'training.pth'
+    torch.save(dict(state, rows=state['rows'][:1], scaler=dict(state['scaler'], scale=4.)), file)
+    train(tmp_path / 'whole', *arguments, '--resume')
+    assert torch.load(file, weights_only=True)['scaler']['scale'] <= 4.  # half of it after an overflow
+
+
+@pytest.mark.parametrize('arguments, told', [
+    (('--sched', 'plateau'), 'The schedule plateau goes by what is measured'),
+    (('--device', 'cuda:9'), 'There is no device cuda:9 here'),
+])
+def test_settings_that_can_not_be_are_told(tmp_path, arguments, told):
+    assert told in train(tmp_path / 'out', *arguments, code=1)
+
+
+def test_truncated_photograph_is_named_from_a_worker_too(tmp_path):
+    shutil.copytree(BCCD, tmp_path / 'bccd')
+    name = (BCCD / 'ImageSets' / 'Main' / 'train.txt').read_text().split()[0]
+    file = tmp_path / 'bccd' / 'JPEGImages' / f'{name}.jpg'
+    file.write_bytes(file.read_bytes()[:9000])
+    told = train(
+        tmp_path / 'out', '--data-dir', tmp_path / 'bccd', '--no-cache', '--workers', 1, '--sched', 'none', code=1)
+    assert f'{name}.jpg can not be read as an image' in told
 
 
 def test_full_disk_leaves_the_old_state(whole, tmp_path):

@@ -37,6 +37,7 @@ class TrainSettings:
     weight_decay: Annotated[float, _Option(help='Weight decay.')] = 5e-4
     lr: Annotated[float, _Option(help='Learning rate.')] = 1e-3
     sched: Annotated[str, _Option(help='Schedule of timm.')] = 'cosine'
+    decay_epochs: Annotated[float, _Option(help='Epochs from one step of a step schedule to the next.')] = 30.
     decay_milestones: Annotated[Optional[List[int]], _Option(help='Epochs of a multistep schedule.')] = None
     decay_rate: Annotated[float, _Option(help='Factor of a step or multistep schedule.')] = 0.1
     warmup_epochs: Annotated[int, _Option(min=0, help='Epochs of warm-up.')] = 0

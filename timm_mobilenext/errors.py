@@ -26,5 +26,7 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except (ValueError, OSError, RuntimeError) as e:
         lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
+        if lines[0].startswith('Caught ') and 'worker process' in lines[0]:  # of torch's loader, the reason at its end
+            lines = [lines[-1].partition(': ')[2] or lines[-1]]
         typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
         raise typer.Exit(1) from None

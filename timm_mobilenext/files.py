@@ -16,6 +16,8 @@ def replacing(path: Path) -> Iterator[Path]:
     new, old = tidy(path)
     try:
         yield new
+        if path.is_dir() and not new.is_dir():
+            raise IsADirectoryError(f'{path} is a folder, which no file replaces: give another name.')
         if not path.is_dir():
             new.replace(path)
         elif not _exchange(new, path):  # no rename replaces a folder, so it is gone for a moment

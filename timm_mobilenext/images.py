@@ -1,6 +1,5 @@
 """ Photographs, read as people see them"""
 from pathlib import Path
-from typing import Optional, Tuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,23 +15,20 @@ def check_file(file: Path) -> None:
         raise ValueError(f'{file} is a folder: give the files of images.')
 
 
-def read_image(file: Path, size: Optional[Tuple[int, int]] = None) -> Image.Image:
-    """ Read an image, turned as its camera was held.
+def read_image(file: Path, turn: bool = True) -> Image.Image:
+    """ Read an image.
 
     Args:
         file: File of the image.
-        size: Width and height that others know of it; an image that has them unturned is not turned.
+        turn: Turn it as its camera was held.
 
     Raises:
         ValueError: If it is none, or a damaged one.
     """
     try:
         with Image.open(file) as opened:
-            if opened.size == size:
-                opened.load()
-                image: Image.Image = opened
-            else:
-                image = ImageOps.exif_transpose(opened)
+            opened.load()
+            image: Image.Image = ImageOps.exif_transpose(opened) if turn else opened
         if image.mode.startswith('I'):  # 16 bits, of which PIL would cut off what is above 255
             image = Image.fromarray((np.asarray(image).astype(float) / 257).round().clip(0, 255).astype('uint8'))
         if image.mode == 'F':

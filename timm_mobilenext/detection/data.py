@@ -23,6 +23,7 @@ __all__ = ['BCCD', 'collate', 'create_transform', 'DetectionDataset', 'Detection
 
 BCCD = Path(__file__).parent / 'bccd'  # a dozen photographs, the default of every command
 _TOLD_AT_MOST = 5
+_SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
 _OUTSIDE = 1.0  # pixels that a box may reach beyond its image without being counted, since VOC counts pixels from 1
 
 
@@ -32,6 +33,7 @@ class Sample:
     file: Path
     image_id: Any
     size: Tuple[int, int]  # width and height
+    is_turned: bool  # as the camera was held
     boxes: List[List[float]] = field(default_factory=list)
     labels: List[int] = field(default_factory=list)
 
@@ -45,6 +47,12 @@ class DetectionSplit:
     truth: Dict[str, Any]  # in COCO's format, with boxes that are left out of the samples
     category_ids: List[int]  # of each class, in the truth
     notes: List[str]  # what was left out or changed, with counts
+
+    def count_tiny(self, img_size: int) -> int:
+        """ Boxes that are less than a pixel wide or high at an image size, and so are not trained on."""
+        return sum(
+            (x2 - x1) * img_size < sample.size[0] or (y2 - y1) * img_size < sample.size[1]
+            for sample in self.samples for x1, y1, x2, y2 in sample.boxes)
 
 
 class _Found:
@@ -88,20 +96,20 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     if not data_dir.is_dir():
         raise ValueError(f'{data_dir} is no folder: give one of COCO or Pascal VOC format.')
     found = _Found()
-    if split.endswith('.json'):
-        truth, samples, names = _read_coco(data_dir, split, found)
-    else:
-        truth, samples, names = _read_voc(data_dir, split, found, class_names)
+    truth, samples = (_read_coco if split.endswith('.json') else _read_voc)(data_dir, split, found)
     name = f'{data_dir}, {split}'
     found.check(name)
-    if class_names is None:
-        class_names = names
-    unknown = sorted(set(names) - set(class_names))
-    if unknown:
-        raise ValueError(f'{name} has boxes of unknown class {", ".join(unknown[:_TOLD_AT_MOST])}: expected'
-                         f' {", ".join(class_names[:_TOLD_AT_MOST])}{" ..." if len(class_names) > 5 else ""}.')
     # the categories of the truth, in the order of the classes; a class may have none in this split
     ids = {category['name']: category['id'] for category in truth['categories']}
+    if class_names is None:
+        class_names = list(ids)
+    named = {category_id: name for name, category_id in ids.items()}
+    for annotation in truth['annotations']:
+        class_name = named[annotation['category_id']]
+        if class_name not in class_names:
+            file = getattr(samples.get(annotation['image_id']), 'file', f'annotation {annotation["id"]}')
+            raise ValueError(f'{name} has boxes of unknown class {class_name}, the first in {file}: expected'
+                             f' {", ".join(class_names[:_TOLD_AT_MOST])}{" ..." if len(class_names) > 5 else ""}.')
     free = max(ids.values(), default=0)
     category_ids = []
     for class_name in class_names:
@@ -117,28 +125,32 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     return DetectionSplit(name, list(class_names), list(samples.values()), truth, category_ids, found.notes())
 
 
-def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any], Dict[Any, Sample], List[str]]:
+def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
     file = data_dir / split
     try:
         truth = json.loads(file.read_text(encoding='utf-8'))
         images, annotations = truth['images'], truth['annotations']
-        categories = sorted(truth['categories'], key=lambda category: category['id'])
-        names = [str(category['name']) for category in categories]
+        categories = truth['categories'] = sorted(truth['categories'], key=lambda category: category['id'])
+        for category in categories:
+            category['name'] = str(category['name'])
+        for item in (*images, *annotations):
+            for key in ('id', 'image_id', 'category_id'):
+                hash(item.get(key))
     except FileNotFoundError:
         raise ValueError(f'{file} is not there: give the JSON file of a split, under {data_dir}.') from None
-    except (ValueError, LookupError, TypeError) as e:
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
         raise ValueError(f'{file} is no JSON of COCO format ({type(e).__name__}: {e}).') from None
     for what, items in (('category', categories), ('image', images), ('annotation', annotations)):
         for item_id, count in Counter(item.get('id') for item in items if what != 'annotation' or 'id' in item).items():
             if count > 1 or item_id is None:
                 found.refuse(f'{file} has {count} entries of {what} id {item_id}')
-    if len(set(names)) < len(names):
+    if len({category['name'] for category in categories}) < len(categories):
         found.refuse(f'{file} has two categories of one name')
     # beside the JSON, or where COCO and its like keep images
     folders = [data_dir / Path(split).stem.rpartition('_')[2], data_dir, data_dir / 'images', file.parent]
-    first = images[0]['file_name'] if images and 'file_name' in images[0] else ''
-    folder = next((folder for folder in folders if (folder / first).is_file()), None)
-    if images and folder is None:
+    first = next((image['file_name'] for image in images if image.get('file_name')), None)
+    folder = next((folder for folder in folders if first and (folder / first).is_file()), None)
+    if first and folder is None:
         raise ValueError(f'{first}, the first image of {file}, is not there: looked in'
                          f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
     samples = {}
@@ -148,23 +160,23 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
         if not name:
             found.refuse(f'{file} has an image without a file_name, id {image.get("id")}')
             continue
-        size = (image['width'], image['height']) if 'width' in image and 'height' in image else None
+        size = (image['width'], image['height']) if image.get('width') and image.get('height') else None
         sample = _find_image((folder or data_dir) / name, image.get('id'), size, found)
         if sample:
             samples[sample.image_id] = sample
-            image.setdefault('width', sample.size[0])
-            image.setdefault('height', sample.size[1])
+            image['width'], image['height'] = sample.size
     for number, annotation in enumerate(annotations, 1):
         if not _is_box(annotation.get('bbox')):
             found.refuse(f'{file} has an annotation without a bbox of four numbers, id {annotation.get("id")}')
             continue
-        annotation.setdefault('id', number)
-        annotation.setdefault('iscrowd', 0)
-        annotation.setdefault('area', annotation['bbox'][2] * annotation['bbox'][3])
+        area = annotation['bbox'][2] * annotation['bbox'][3]
+        for key, value in (('id', number), ('iscrowd', 0), ('area', area)):
+            if annotation.get(key) is None:
+                annotation[key] = value
         if annotation.get('category_id') not in known:
             found.refuse(f'{file} has an annotation of unknown class {annotation.get("category_id")},'
                          f' id {annotation["id"]}')
-    return truth, samples, names
+    return truth, samples
 
 
 def _is_box(box: Any) -> bool:
@@ -172,15 +184,9 @@ def _is_box(box: Any) -> bool:
         isinstance(n, (int, float)) and abs(n) < float('inf') for n in box)
 
 
-def _read_voc(
-        data_dir: Path,
-        split: str,
-        found: _Found,
-        class_names: Optional[Sequence[str]],
-) -> Tuple[Dict[str, Any], Dict[Any, Sample], List[str]]:
+def _read_voc(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
     samples: Dict[Any, Sample] = {}
     annotations: List[Dict[str, Any]] = []
-    names = set()
     for part in split.split('+'):
         folder, _, name = part.rpartition('/')
         root = data_dir / folder
@@ -192,34 +198,37 @@ def _read_voc(
             if count > 1:
                 found.refuse(f'{file} lists {image_name} {count} times')
             image_id = f'{folder}/{image_name}' if folder else image_name
+            if image_id in samples:
+                found.refuse(f'{file} lists {image_name}, which another list of {split} has')
+                continue
             xml = root / 'Annotations' / f'{image_name}.xml'
             try:
                 tree = ElementTree.parse(xml).getroot()
                 boxes = [_voc_object(item) for item in tree.iter('object')]
+                size = int(tree.findtext('size/width', '0')), int(tree.findtext('size/height', '0'))
             except (OSError, ElementTree.ParseError, ValueError, AttributeError, TypeError) as e:
                 found.refuse(f'{xml} can not be read as an annotation ({type(e).__name__})')
                 continue
-            sample = _find_image(root / 'JPEGImages' / f'{image_name}.jpg', image_id, None, found)
+            files = [root / 'JPEGImages' / f'{image_name}{suffix}' for suffix in _SUFFIXES]
+            image_file = next((file for file in files if file.is_file()), files[0])
+            sample = _find_image(image_file, image_id, size if all(size) else None, found)
             if sample is None:
                 continue
             samples[image_id] = sample
             for class_name, (x1, y1, x2, y2), difficult in boxes:
-                names.add(class_name)
                 annotations.append(dict(
                     id=len(annotations) + 1, image_id=image_id, name=class_name, bbox=[x1, y1, x2 - x1, y2 - y1],
                     area=max(0., x2 - x1) * max(0., y2 - y1), iscrowd=int(difficult), difficult=difficult))
-                if class_names is not None and class_name not in class_names:
-                    found.refuse(f'{xml} has a box of unknown class {class_name}')
-    ids = {name: i for i, name in enumerate(class_names or sorted(names), 1)}
+    ids = {name: i for i, name in enumerate(sorted({annotation['name'] for annotation in annotations}), 1)}
     for annotation in annotations:
-        annotation['category_id'] = ids.get(annotation.pop('name'))
+        annotation['category_id'] = ids[annotation.pop('name')]
     truth = dict(
         images=[dict(id=s.image_id, file_name=s.file.name, width=s.size[0], height=s.size[1])
                 for s in samples.values()],
         annotations=annotations,
         categories=[dict(id=i, name=name) for name, i in ids.items()],
     )
-    return truth, samples, sorted(names)
+    return truth, samples
 
 
 def _voc_object(item: Any) -> Tuple[str, List[float], bool]:
@@ -236,17 +245,17 @@ def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], foun
         return None
     try:
         with Image.open(file) as image:
-            sizes = image.size, image.size[::-1]
-            turned = image.getexif().get(0x0112, 1) > 4
+            plain: Tuple[int, int] = image.size
+            turned = plain[::-1] if image.getexif().get(0x0112, 1) > 4 else plain
     except Exception as e:
         found.refuse(f'{file} can not be read as an image ({type(e).__name__})')
         return None
-    if size is None:  # as the tools that draw boxes show it
-        size = sizes[turned]
-    if tuple(size) not in sizes[:1 + turned]:
-        found.refuse(f'{file} has {sizes[0][0]}x{sizes[0][1]} pixels, not {size[0]}x{size[1]} as its annotation says')
+    # where nobody says how large it is, as people see it
+    is_turned = size is None or tuple(size) != plain
+    if size is not None and tuple(size) not in (plain, turned):
+        found.refuse(f'{file} has {plain[0]}x{plain[1]} pixels, not {size[0]}x{size[1]} as its annotation says')
         return None
-    return Sample(file, image_id, tuple(size))  # type: ignore[arg-type]
+    return Sample(file, image_id, turned if is_turned else plain, is_turned)
 
 
 def _fill(samples: Dict[Any, Sample], truth: Dict[str, Any], labels: Dict[int, int], found: _Found) -> None:
@@ -296,8 +305,10 @@ class DetectionDataset(Dataset):
         """
         self.split = split
         self.transform = transform
-        self.cache_size = cache_size
         self.cache: Dict[int, torch.Tensor] = {}
+        if cache_size:  # before there are other processes
+            for index in range(len(self)):
+                self.cache[index] = F.resize(self.read(index), [cache_size, cache_size], antialias=True)
 
     def __len__(self) -> int:
         return len(self.split.samples)
@@ -311,11 +322,7 @@ class DetectionDataset(Dataset):
         if index in self.cache:
             return self.cache[index]
         sample = self.split.samples[index]
-        image = F.pil_to_tensor(read_image(sample.file, sample.size).convert('RGB'))
-        if self.cache_size:
-            image = F.resize(image, [self.cache_size, self.cache_size], antialias=True)
-            self.cache[index] = image
-        return image
+        return F.pil_to_tensor(read_image(sample.file, sample.is_turned).convert('RGB'))
 
     def __getitem__(self, index: int) -> Tuple[torch.Tensor, Dict[str, Any]]:
         sample = self.split.samples[index]
@@ -354,7 +361,7 @@ def create_transform(
     return v2.Compose([
         *augmentation,
         v2.Resize((img_size, img_size), antialias=True),
-        v2.SanitizeBoundingBoxes(),
+        v2.SanitizeBoundingBoxes(),  # of less than a pixel
         v2.ToDtype(torch.float32, scale=True),
     ])
 

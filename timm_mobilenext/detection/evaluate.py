@@ -4,7 +4,7 @@ import io
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torchvision.ops import box_iou
 
 from ..files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
+from .predict import load_detector
 
 __all__ = [
     'coco_figures', 'COCO_FIGURES', 'create_evaluation', 'detect', 'read_detections', 'run_eval', 'voc_figures',
@@ -27,7 +28,8 @@ COCO_FIGURES = (
     'AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
     'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large',
 )
-Detections = List[Dict[str, Any]]  # image_id, category_id, bbox (x, y, width, height) and score, as COCO's results
+# image_id, category_id, bbox (x, y, width, height) and score, as COCO's results, and the class by its name
+Detections = List[Dict[str, Any]]
 
 
 def run_eval(
@@ -62,10 +64,10 @@ def run_eval(
     data_dir = data_dir or BCCD
     if (model_name is None) == (detections_file is None):
         raise ValueError('Give a detector or --detections, one of them.')
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise ValueError(f'{output} can not be written: give the name of a JSON file, in a folder that is there.')
     if model_name is not None:
-        from .predict import load_detector
-
-        model = load_detector(model_name).to(device)
+        model = load_detector(model_name, device)
         split = load_split(data_dir, split_name, model.class_names)
         dataset = DetectionDataset(split, create_transform(model.img_size, model.transform.image_mean))
         detections = detect(model, dataset, split, batch_size, workers, device, console)
@@ -76,7 +78,7 @@ def run_eval(
     for note in split.notes:
         console.print(f'            {note}')
     console.print(f'detections  {len(detections):,}\n')
-    print_figures(coco_figures(split, detections), voc_figures(split, detections, use_07_metric), console)
+    print_figures(*coco_figures(split, detections), voc_figures(split, detections, use_07_metric), console)
     if output is not None:
         with replacing(output) as new:
             new.write_text(json.dumps(detections), encoding='utf-8')
@@ -109,7 +111,8 @@ def detect(
             boxes = found['boxes'].cpu() * scale
             boxes[:, 2:] -= boxes[:, :2]
             detections += [
-                dict(image_id=sample.image_id, category_id=split.category_ids[label - 1], bbox=box, score=score)
+                {'image_id': sample.image_id, 'category_id': split.category_ids[label - 1],
+                 'class': split.class_names[label - 1], 'bbox': box, 'score': score}
                 for box, label, score in zip(
                     boxes.tolist(), found['labels'].tolist(), found['scores'].tolist(), strict=True)
             ]
@@ -118,7 +121,7 @@ def detect(
 
 
 def read_detections(file: Path, split: DetectionSplit) -> Detections:
-    """ Stored detections.
+    """ Stored detections, their classes by name where they have one: numbers are each split's own.
 
     Raises:
         ValueError: If they are not in COCO's format, or of images or classes that the split does not have.
@@ -130,16 +133,21 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
     except ValueError as e:
         raise ValueError(f'{file} is no JSON: {e}.') from None
     image_ids, category_ids = {sample.image_id for sample in split.samples}, set(split.category_ids)
+    by_name = dict(zip(split.class_names, split.category_ids, strict=True))
     if not isinstance(detections, list):
         raise ValueError(f'{file} holds no list of detections.')
     for i, detection in enumerate(detections):
         box = detection.get('bbox') if isinstance(detection, dict) else None
-        if not (isinstance(box, list) and len(box) == 4 and isinstance(detection.get('score'), (int, float))):
+        if not (isinstance(box, list) and len(box) == 4 and isinstance(detection.get('score'), (int, float))
+                and isinstance(detection.get('image_id'), (int, str))):
             raise ValueError(f'Detection {i} in {file} has not image_id, category_id, bbox of four and score.')
-        if detection.get('image_id') not in image_ids:
-            raise ValueError(f'Detection {i} in {file} is of image {detection.get("image_id")!r}, which {split.name}'
+        if detection['image_id'] not in image_ids:
+            raise ValueError(f'Detection {i} in {file} is of image {detection["image_id"]!r}, which {split.name}'
                              ' does not have.')
-        if detection.get('category_id') not in category_ids:
+        if 'class' in detection:
+            # one that the split has no box of counts for nothing, whatever its number
+            detection['category_id'] = by_name.get(detection['class'], 0)
+        elif detection.get('category_id') not in category_ids:
             raise ValueError(f'Detection {i} in {file} is of category {detection.get("category_id")!r}, which'
                              f' {split.name} does not have.')
     return detections
@@ -149,7 +157,9 @@ def create_evaluation(split: DetectionSplit, detections: Detections) -> COCOeval
     """ pycocotools' evaluation of detections, yet to be run."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
-        truth.dataset = split.truth
+        # from 1 on, since pycocotools takes 0 for none
+        annotations = [dict(annotation, id=i) for i, annotation in enumerate(split.truth['annotations'], 1)]
+        truth.dataset = dict(split.truth, annotations=annotations)
         truth.createIndex()
         found.dataset = dict(
             images=split.truth['images'],
@@ -163,21 +173,26 @@ def create_evaluation(split: DetectionSplit, detections: Detections) -> COCOeval
         return COCOeval(truth, found, 'bbox')
 
 
-def coco_figures(split: DetectionSplit, detections: Detections) -> Dict[str, float]:
-    """ COCO's twelve figures, and the AP of each class; -1 where there is nothing to find, as in pycocotools."""
+def coco_figures(split: DetectionSplit, detections: Detections) -> Tuple[Dict[str, float], Dict[str, float]]:
+    """ COCO's twelve figures, and the AP of each class; NaN where there is nothing to find."""
     evaluation = create_evaluation(split, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    figures = dict(zip(COCO_FIGURES, map(float, evaluation.stats), strict=True))
+    figures = {name: _figure(value) for name, value in zip(COCO_FIGURES, evaluation.stats, strict=True)}
+    classes = {}
     # IoU, recall, class, area (all), detections (100)
     precision = evaluation.eval['precision'][:, :, :, 0, -1]
     columns = {category_id: i for i, category_id in enumerate(evaluation.params.catIds)}
     for name, category_id in zip(split.class_names, split.category_ids, strict=True):
         values = precision[:, :, columns[category_id]] if category_id in columns else np.full(1, -1.)
-        figures[f'AP {name}'] = float(values[values > -1].mean()) if (values > -1).any() else -1.
-    return figures
+        classes[name] = _figure(values[values > -1].mean() if (values > -1).any() else -1.)
+    return figures, classes
+
+
+def _figure(value: float) -> float:
+    return float(value) if value >= 0 else float('nan')
 
 
 def voc_figures(split: DetectionSplit, detections: Detections, use_07_metric: bool = False) -> Dict[str, float]:
@@ -232,7 +247,12 @@ def _average_precision(hits: np.ndarray, wanted: int, use_07_metric: bool) -> fl
     return float((np.diff(recall, prepend=0.) * envelope).sum())
 
 
-def print_figures(coco: Dict[str, float], voc: Dict[str, float], console: Console) -> None:
+def print_figures(
+        coco: Dict[str, float],
+        classes: Dict[str, float],
+        voc: Dict[str, float],
+        console: Console,
+) -> None:
     """ Two tables, in percent."""
     table = Table('COCO', '', box=None, pad_edge=False, header_style='bold')
     table.columns[1].justify = 'right'
@@ -244,9 +264,9 @@ def print_figures(coco: Dict[str, float], voc: Dict[str, float], console: Consol
     for column in table.columns[1:]:
         column.justify = 'right'
     for name, ap in voc.items():
-        table.add_row(name, _percent(coco[f'AP {name}']), _percent(ap))
-    table.add_row('mean', _percent(coco['AP']), _percent(float(np.nanmean(list(voc.values()))) if any(
-        ap == ap for ap in voc.values()) else -1.))
+        table.add_row(name, _percent(classes[name]), _percent(ap))
+    known = [ap for ap in voc.values() if ap == ap]
+    table.add_row('mean', _percent(coco['AP']), _percent(float(np.mean(known)) if known else float('nan')))
     console.print(table)
 
 

@@ -19,30 +19,41 @@ from ..files import replacing
 from ..images import check_file, read_image
 from .ssdlite import SSDLite
 
-__all__ = ['draw_boxes', 'find_boxes', 'load_detector', 'run_predict']
+__all__ = ['check_device', 'draw_boxes', 'find_boxes', 'load_detector', 'run_predict']
 
 _HUB = 'hf-hub:'
 # of one lightness, so that dark text is read on all of them
 _COLORS = ('#5eead4', '#fdba74', '#93c5fd', '#f9a8d4', '#bef264', '#c4b5fd', '#fcd34d', '#a5f3fc')
 
 
-def load_detector(name: str) -> SSDLite:
+def check_device(device: str) -> None:
+    """ Raise a ValueError if this is no device that torch has here."""
+    try:
+        torch.empty(1, device=device)
+    except Exception as e:  # what torch raises differs from device to device
+        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
+        raise ValueError(f'There is no device {device} here ({reason}): give another, cpu for instance.') from None
+
+
+def load_detector(name: str, device: str = 'cpu') -> SSDLite:
     """ A detector with its weights, in evaluation mode.
 
     Args:
         name: Folder with config.json and model.safetensors, or `hf-hub:` and a repository.
+        device: Device of torch.
 
     Raises:
-        ValueError: If there is no such folder.
+        ValueError: If there is no such folder or device.
         RuntimeError: If it holds no detector, or one that is damaged.
     """
+    check_device(device)
     source = name.removeprefix(_HUB)
     if not name.startswith(_HUB) and not (Path(name) / 'config.json').is_file():
         raise ValueError(f'{name} is no folder of a detector, with a config.json and a model.safetensors: give one, or'
                          f' {_HUB} and a repository.')
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub tells that it loads
-            return SSDLite.from_pretrained(source).eval()
+            return SSDLite.from_pretrained(source).to(device).eval()
     except (HfHubHTTPError, HFValidationError):
         raise
     except Exception as e:  # of what a stranger wrote
@@ -80,7 +91,10 @@ def run_predict(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f'Two images are named {twice[0]}, whose pictures would be one: predict them apart.')
-    model = load_detector(model_name).to(device)
+    for file in files:
+        if (output / f'{file.stem}.png').resolve() == file.resolve():
+            raise ValueError(f'{file} would be replaced by its picture: give another folder than {output}.')
+    model = load_detector(model_name, device)
     output.mkdir(parents=True, exist_ok=True)
     table = Table('image', 'boxes', 'of', box=None, pad_edge=False, header_style='bold')
     table.columns[1].justify = 'right'

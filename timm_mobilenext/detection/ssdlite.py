@@ -328,7 +328,7 @@ def create_ssdlite(
         raise ValueError('Both pretrained and checkpoint_path are given: give one of them.')
     check_backbone(backbone)
     cfg: Any = timm.get_pretrained_cfg(backbone)
-    config = resolve_data_config(pretrained_cfg=cfg.to_dict())
+    config = resolve_data_config(pretrained_cfg=cfg.to_dict() if cfg else {})
     model = SSDLite(
         backbone=backbone,
         num_classes=PRESETS[preset].num_classes if num_classes is None else num_classes,

@@ -12,7 +12,7 @@ import math
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import torch.distributed
@@ -34,6 +34,7 @@ from ..files import replacing
 from ..plots import draw_curves
 from .data import BCCD, collate, create_transform, DetectionDataset, load_split
 from .evaluate import coco_figures, detect, Detections
+from .predict import check_device
 from .ssdlite import create_ssdlite, SSDLite
 
 __all__ = ['run_train']
@@ -52,8 +53,10 @@ def run_train(settings: TrainSettings) -> None:
     """
     if settings.amp_dtype not in ('bfloat16', 'float16'):
         raise ValueError(f'amp_dtype {settings.amp_dtype!r} is neither bfloat16 nor float16.')
-    if settings.device.startswith('cuda') and not torch.cuda.is_available():
-        raise ValueError(f'There is no GPU for device {settings.device}: give --device cpu.')
+    if settings.sched == 'plateau':
+        raise ValueError('The schedule plateau goes by what is measured, and this training steps at every update: take'
+                         ' another, cosine for instance.')
+    check_device(settings.device)
     if settings.sync_bn and not settings.device.startswith('cuda'):
         raise ValueError(f'sync_bn needs GPUs, and the device is {settings.device}: leave it out.')
     place = Namespace(device=settings.device)
@@ -75,6 +78,7 @@ class _Training:
         self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not self.is_first)
         self.file = settings.output / STATE
         self.rows: List[Dict[str, Any]] = []
+        self.has_best = False
         state = self._read_state()
 
         data_dir = settings.data_dir or BCCD
@@ -85,6 +89,10 @@ class _Training:
                                f' {sum(len(sample.boxes) for sample in split.samples):,} boxes')
             for note in split.notes:
                 self.console.print(f'           {note}')
+        tiny = train.count_tiny(settings.img_size)
+        if tiny:
+            self.console.print(f'           {tiny:,} boxes to train on are less than a pixel at {settings.img_size} px,'
+                               ' and are left out')
         if not any(sample.boxes for sample in train.samples):
             raise ValueError(f'{train.name} has no boxes at all: there is nothing to learn.')
         total = settings.batch_size * self.world_size
@@ -126,7 +134,8 @@ class _Training:
             momentum=settings.momentum)
         self.scheduler: Any = create_scheduler_v2(
             self.optimizer, sched=settings.sched, num_epochs=settings.epochs,
-            decay_milestones=settings.decay_milestones or [], decay_rate=settings.decay_rate, min_lr=settings.min_lr,
+            decay_epochs=settings.decay_epochs, decay_milestones=settings.decay_milestones or [],
+            decay_rate=settings.decay_rate, min_lr=settings.min_lr,
             warmup_lr=settings.warmup_lr, warmup_epochs=settings.warmup_epochs, step_on_epochs=False,
             updates_per_epoch=len(self.loader))[0]
         self.amp_dtype = getattr(torch, settings.amp_dtype)
@@ -158,7 +167,8 @@ class _Training:
             for epoch in range(start, settings.epochs):
                 self._run_epoch(epoch, progress)
         best = max(self.rows, key=_ap)
-        self.console.print(f'\nbest       AP {100 * _ap(best):.2f} % after epoch {best["epoch"]}')
+        if math.isfinite(best['AP']):
+            self.console.print(f'\nbest       AP {100 * best["AP"]:.2f} % after epoch {best["epoch"]}')
         self.console.print(f'written    {settings.output}: best/ and last/, metrics.csv, curves.png')
 
     def _run_epoch(self, epoch: int, progress: Progress) -> None:
@@ -172,22 +182,30 @@ class _Training:
                 distribute_bn(model, self.world_size, reduce=True)
         row: Dict[str, Any] = dict(epoch=epoch + 1, lr=self.optimizer.param_groups[0]['lr'], **losses)
         is_last = epoch + 1 == settings.epochs
-        figures = {}
+        figures: Dict[str, float] = {}
+        classes: Dict[str, float] = {}
         if is_last or (epoch + 1) % settings.val_interval == 0:
-            figures = self._validate()
+            figures, classes = self._validate()
         row.update(
             AP=figures.get('AP', math.nan), AP50=figures.get('AP50', math.nan),
-            **{f'AP {name}': figures.get(f'AP {name}', math.nan) for name in self.train_split.class_names},
+            **{f'AP {name}': classes.get(name, math.nan) for name in self.train_split.class_names},
             seconds=round(time.monotonic() - started, 1),
         )
-        is_best = bool(figures) and row['AP'] > max(map(_ap, self.rows), default=-math.inf)
+        # the first that was measured, where there is nothing to find
+        is_best = bool(figures) and (_ap(row) > max(map(_ap, self.rows), default=-math.inf) or not self.has_best)
+        self.has_best |= is_best
         self.rows.append(row)
+        for module in (self.model, *([self.ema.module] if self.ema is not None else [])):
+            if not all(value.isfinite().all() for value in module.state_dict().values()):
+                raise RuntimeError(f'The weights are no numbers any more after epoch {epoch + 1}, and are not kept:'
+                                   ' lower the learning rate, or clip gradients (--clip-grad).')
         if self.is_first:
             try:
                 self._save(is_best)
             except (OSError, RuntimeError, SafetensorError) as e:
-                raise RuntimeError(f'{settings.output} can not be written after epoch {epoch + 1} ({e}): make room, and'
-                                   ' repeat the command with --resume.') from e
+                way_out = ', with --resume' if self.file.exists() else ''
+                raise RuntimeError(f'{settings.output} can not be written after epoch {epoch + 1} ({e}): once it can,'
+                                   f' repeat the command{way_out}.') from e
         parts = f'boxes {row["bbox_regression"]:.3f}, classes {row["classification"]:.3f}'
         ap = f'  AP {100 * row["AP"]:6.2f} %  AP50 {100 * row["AP50"]:6.2f} %' if figures else ''
         self.console.print(f'epoch {row["epoch"]:4}  loss {row["loss"]:.3f} ({parts}){ap}  {row["seconds"]:.0f} s')
@@ -198,7 +216,8 @@ class _Training:
         self.wrapped.train()
         sums: Dict[str, float] = {}
         num_updates = epoch * len(self.loader)
-        last = f'AP {100 * self.rows[-1]["AP"]:.2f} %' if self.rows else ''
+        measured = [row['AP'] for row in self.rows if math.isfinite(row['AP'])]
+        last = f'AP {100 * measured[-1]:.2f} %' if measured else ''
         task = progress.add_task(f'epoch {epoch + 1}', total=len(self.loader), said=last)
         for step, (images, targets) in enumerate(self.loader):
             images = [image.to(self.device, non_blocking=True) for image in images]
@@ -221,11 +240,12 @@ class _Training:
             num_updates += 1
             if self.ema is not None:
                 self.ema.update(self.model, step=num_updates)
-            self.scheduler.step_update(num_updates)
+            if self.scheduler is not None:
+                self.scheduler.step_update(num_updates)
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.) + value
-            parts = f'loss {values["loss"]:.3f}  boxes {values["bbox_regression"]:.3f}  {last}'
-            progress.update(task, advance=1, said=parts)
+            parts = f'boxes {values["bbox_regression"]:.3f}, classes {values["classification"]:.3f}'
+            progress.update(task, advance=1, said=f'loss {values["loss"]:.3f} ({parts})  {last}')
         progress.remove_task(task)
         means = torch.tensor([total / len(self.loader) for total in sums.values()], dtype=torch.float64)
         if self.world_size > 1:
@@ -234,7 +254,7 @@ class _Training:
             means /= self.world_size
         return dict(zip(sums, means.tolist(), strict=True))
 
-    def _validate(self) -> Dict[str, float]:
+    def _validate(self) -> Tuple[Dict[str, float], Dict[str, float]]:
         """ COCO's figures, every process finding boxes in its share of the images."""
         model = self.ema.module if self.ema is not None else self.model
         share = Subset(self.val_dataset, range(self.rank, len(self.val_dataset), self.world_size))
@@ -253,6 +273,9 @@ class _Training:
             if self.file.exists():
                 raise ValueError(f'{settings.output} has a training: give --resume to go on with it, or another'
                                  ' --output.')
+            for name in ('best', 'last', 'metrics.csv'):
+                if (settings.output / name).exists():
+                    raise ValueError(f'{settings.output} has a {name}, which would be replaced: give another --output.')
             return None
         if not self.file.exists():
             raise ValueError(f'{settings.output} has no training to resume, no {STATE}: leave out --resume.')
@@ -277,7 +300,9 @@ class _Training:
         self.optimizer.load_state_dict(state['optimizer'])
         self.scaler.load_state_dict(state['scaler'])
         self.rows = state['rows']
-        self.scheduler.step_update(len(self.rows) * len(self.loader))
+        if self.scheduler is not None:
+            self.scheduler.step_update(len(self.rows) * len(self.loader))
+        self.has_best = any(math.isfinite(row['AP']) for row in self.rows)
 
     def _save(self, is_best: bool) -> None:
         """ Save the state, and what people look at."""

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import hub_env, run_cli
+from helpers import hub_env, randomize, run_cli
 from PIL import Image
 from test_predict import ENV
 from torchvision.ops import box_iou
@@ -91,6 +91,20 @@ def test_export_finds_the_same_boxes(trained, tmp_path):
             assert (scores - found['scores']).abs().max() < 1e-4
             assert box_iou(boxes, found['boxes']).diagonal().min() > 0.999
     assert numbers[-1] == 0 and sum(numbers) > 50, numbers
+
+
+def test_export_of_the_focal_preset(tmp_path):
+    """Sigmoids without a background, of random weights that find a hundred boxes."""
+    model = randomize(create_ssdlite('mobilenext_035', 3, 'coco', img_size=64, score_thresh=0.2)).eval()
+    export_onnx(model, tmp_path / 'detector.onnx')
+    session = onnxruntime.InferenceSession(tmp_path / 'detector.onnx')
+    for x in torch.rand(3, 1, 3, 64, 64):
+        boxes, scores, labels = (torch.from_numpy(output) for output in session.run(None, {'image': x.numpy()}))
+        with torch.no_grad():
+            found = model([x[0]])[0]
+        assert len(scores) == len(found['scores']) > 20
+        assert (scores - found['scores']).abs().max() < 1e-4
+        assert set(labels.tolist()) <= {1, 2, 3} and (boxes - found['boxes']).abs().max() < 0.1
 
 
 def test_push_pull_predict(trained, hub, tmp_path):

@@ -17,6 +17,17 @@ _COLUMNS = 4
 _BAR = 34  # characters of a label that fit beside its bar
 
 
+def _dress_curves(axes: Any, heading: str) -> None:
+    """ Title, axes and grid of curves over epochs."""
+    axes.set_title(heading, color=INK, fontsize=11, loc='left')
+    axes.set_xlabel('epoch', color=INK, fontsize=9)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(axis='y', color=FAINT, alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+
+
 def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None:
     """ Draw images, and under each its most probable classes as bars."""
     columns = min(_COLUMNS, len(predictions))
@@ -62,13 +73,7 @@ def draw_demo(
         axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
         for name, color in colors.items():
             axes.plot(range(1, len(history) + 1), [h[name] for h in history], '.-', color=color, lw=2, ms=8, label=name)
-        axes.set_title(heading, color=INK, fontsize=11, loc='left')
-        axes.set_xlabel('epoch', color=INK, fontsize=9)
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(colors=INK, labelsize=9)
-        axes.grid(axis='y', color=FAINT, alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
+        _dress_curves(axes, heading)
         if len(colors) > 1:
             axes.legend(frameon=False, loc='lower right')
 
@@ -118,12 +123,6 @@ def draw_curves(file: Path, title: str, rows: Sequence[Dict[str, Any]]) -> None:
             label = name.replace('bbox_regression', 'boxes').replace('classification', 'classes')
             said = f'{label} {points[-1][1]:.{3 if axes is left else 1}f}' if points else label
             axes.plot(*zip(*points, strict=True) if points else ([], []), '.-', color=color, lw=1.5, ms=4, label=said)
-        axes.set_title(heading, color=INK, fontsize=11, loc='left')
-        axes.set_xlabel('epoch', color=INK, fontsize=9)
-        axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(colors=INK, labelsize=9)
-        axes.grid(axis='y', color=FAINT, alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
+        _dress_curves(axes, heading)
         axes.legend(frameon=False, fontsize=9)
     figure.savefig(file, format='png')

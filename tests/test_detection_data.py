@@ -313,5 +313,20 @@ def test_augmentation_keeps_boxes_on_what_they_are_around(tmp_path, coco):
                 assert outside.max() < 0.35  # but for what brightness adds to black
                 places.add(tuple(box))
         assert len(places) > 15
+    image = Image.new('RGB', (100, 80))
+    image.paste((255, 255, 255), (20, 30, 40, 70))
+    image.paste((120, 120, 120), (40, 30, 60, 70))
+    image.save(coco.folder / 'val2017' / '0.png')
+    dataset = DetectionDataset(coco.load(), create_transform(64, (0., 0., 0.), True))
+    brighter_on_the_left = set()
+    for _ in range(20):
+        image, target = dataset[0]
+        for x1, y1, x2, y2 in target['boxes'].round().long().tolist():
+            left, right = image[:, y1:y2, x1:x2].chunk(2, dim=2) if x2 - x1 > 9 and y2 > y1 else (image, image)
+            if abs(left.mean() - right.mean()) > 0.1:
+                brighter_on_the_left.add(bool(left.mean() > right.mean()))
+    assert brighter_on_the_left == {True, False}
+    image = Image.new('RGB', (100, 80))
+    image.save(coco.folder / 'val2017' / '0.png')
     plain = DetectionDataset(coco.load(), create_transform(64, (0., 0., 0.), True, no_aug=True))
     assert all(torch.allclose(plain[0][1]['boxes'], torch.tensor([[12.8, 24., 38.4, 56.]])) for _ in range(3))

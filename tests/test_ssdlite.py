@@ -271,6 +271,15 @@ def test_checkpoint_of_another_network_is_refused(tmp_path):
         small(checkpoint_path=tmp_path / 'lacks.pth')
 
 
+def test_checkpoint_that_lacks_a_tensor_of_any_backbone_is_refused(tmp_path):
+    state_dict = timm.create_model('test_resnet').state_dict()
+    key = next(key for key in state_dict if key.startswith('layer2') and key.endswith('weight'))
+    del state_dict[key]
+    torch.save(state_dict, tmp_path / 'lacks.pth')
+    with pytest.raises(RuntimeError, match=key):
+        small(backbone='test_resnet', checkpoint_path=tmp_path / 'lacks.pth')
+
+
 def test_pretrained_weights_of_timm_are_loaded_below():
     body = create_ssdlite('mobilenext_050.cifar10', num_classes=2, img_size=SIZE, pretrained=True).backbone.body
     network = timm.create_model('mobilenext_050.cifar10', pretrained=True)

@@ -80,6 +80,7 @@ def test_leaves_detectors_a_log_and_a_picture(whole):
     assert same({key: state['state_dict_ema'][key] for key in weights(output)}, weights(output))
     stem = 'backbone.body.conv_stem.weight'
     assert not torch.equal(state['state_dict'][stem], state['state_dict_ema'][stem])
+    assert state['state_dict_ema']['backbone.body.bn1.num_batches_tracked'] == 6  # it has followed every step
 
 
 def test_killed_training_resumes_to_the_same_weights(whole, tmp_path):

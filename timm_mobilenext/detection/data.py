@@ -132,7 +132,7 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
         images, annotations = truth['images'], truth['annotations']
         categories = truth['categories'] = sorted(truth['categories'], key=lambda category: category['id'])
         for category in categories:
-            category['name'] = str(category['name'])
+            category['id'], category['name'] = int(category['id']), str(category['name'])
         for item in (*images, *annotations):
             for key in ('id', 'image_id', 'category_id'):
                 hash(item.get(key))

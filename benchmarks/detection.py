@@ -53,7 +53,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / 'results' / 'detection'
 MODELS = ('mobilenext_075', 'mobilenetv2_075')
 COLORS = dict(zip(MODELS, (RIGHT, WRONG), strict=True))
-LEARNING_RATES = (0.01, 0.04, 0.1)  # the third, for 0.04 was better than 0.01 for both
+LEARNING_RATES = (0.01, 0.04, 0.1, 0.3)  # up to what is worse, or no better, for both
 PILOT_SEED, SEEDS, SCRATCH_SEED = 1, (1, 2, 3), 1
 PILOT_EPOCHS, EPOCHS = 30, 120
 IMG_SIZE = 224
@@ -287,7 +287,7 @@ def draw_photographs(file: Path, runs: List[Run], split: DetectionSplit, num: in
     first = [next(run for run in runs if run.model == model and run.start == 'cifar10') for model in MODELS]
     names = dict(zip(split.category_ids, split.class_names, strict=True))
     found = [run.detections(split) for run in first]
-    figure = Figure(figsize=(9, 2.3 * num + 0.3), dpi=100)
+    figure = Figure(figsize=(9, 2.3 * num + 0.3), dpi=150)
     axes = figure.subplots(num, 3, gridspec_kw=dict(hspace=0.03, wspace=0.03))
     for row, index in enumerate(np.linspace(0, len(split.samples) - 1, num).astype(int)):
         sample = split.samples[index]

@@ -34,8 +34,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from scipy import stats
-from training import draw_weights, ENV
+from training import describe_pairs, draw_weights, ENV, SEEDS, table
 from training import finals as classifiers
 
 import timm
@@ -54,7 +53,7 @@ RESULTS = ROOT / 'results' / 'detection'
 MODELS = ('mobilenext_075', 'mobilenetv2_075')
 COLORS = dict(zip(MODELS, (RIGHT, WRONG), strict=True))
 LEARNING_RATES = (0.01, 0.04, 0.1, 0.3)  # up to what is worse, or no better, for both
-PILOT_SEED, SEEDS, SCRATCH_SEED = 1, (1, 2, 3), 1
+PILOT_SEED, SCRATCH_SEED = 1, 1  # and the seeds of the classifiers
 PILOT_EPOCHS, EPOCHS = 30, 120
 IMG_SIZE = 224
 SPLITS = dict(pilot=('train', 'val'), final=('trainval', 'test'))
@@ -222,18 +221,8 @@ def describe_bootstrap(runs: List[Run], split: DetectionSplit) -> str:
 def difference(runs: List[Run]) -> str:
     """The difference of the networks over paired seeds, with its interval."""
     ours, theirs = ({run.seed: 100 * run.last()['AP'] for run in runs if run.model == model} for model in MODELS)
-    pairs = [ours[seed] - theirs[seed] for seed in SEEDS if seed in ours and seed in theirs]
-    if len(pairs) < 2:
-        return 'Too few pairs of runs have ended to tell a difference.'
-    half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    mean = statistics.mean(pairs)
-    return (f'`{MODELS[0]}` less `{MODELS[1]}`, from the classifiers: {mean:+.2f} points of AP in the mean of'
-            f' {len(pairs)} seeds, 95 % interval {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired'
-            ' differences).')
-
-
-def table(headings, rows) -> str:
-    return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in (headings, ['---'] * len(headings), *rows))
+    return describe_pairs(
+        f'`{MODELS[0]}` less `{MODELS[1]}`, from the classifiers', 'points of AP', ours, theirs)
 
 
 def spread(values: List[float]) -> str:
@@ -375,12 +364,12 @@ def report(data_dir: Path) -> None:
     with replacing(RESULTS / 'README.md') as new:
         new.write_text(README.format(
             pictures=pictures,
-            networks=table(('detector on', 'parameters', f'MACs at {IMG_SIZE} px'), networks),
-            finals=table(headings, summarize(trained, split)) if trained else 'No run has ended yet.',
+            networks='\n'.join(table(('detector on', 'parameters', f'MACs at {IMG_SIZE} px'), networks)),
+            finals='\n'.join(table(headings, summarize(trained, split))) if trained else 'No run has ended yet.',
             difference=told,
-            pilots=table(('backbone', 'learning rate', 'AP', 'minutes'), [
+            pilots='\n'.join(table(('backbone', 'learning rate', 'AP', 'minutes'), [
                 (f'`{run.model}`', f'{run.lr:g}', f'{100 * run.last()["AP"]:.2f}', f"{run.facts()['minutes']:.0f}")
-                for run in done]),
+                for run in done])),
             recipe=RECIPE.replace(' --', ' \\\n    --'),
             machine='; '.join(sorted({'{machine}, torch {torch}, timm {timm}'.format(**r.facts()) for r in done})),
         ), encoding='utf-8')

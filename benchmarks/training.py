@@ -266,13 +266,18 @@ def summarize(trained: List[Run]):
 def difference(trained: List[Run]) -> str:
     """The difference of the networks over paired seeds, with its interval."""
     ours, theirs = ({run.seed: run.top1() for run in trained if run.model == model} for model in MODELS)
+    return describe_pairs(f'`{MODELS[0]}` less `{MODELS[1]}`', 'points', ours, theirs)
+
+
+def describe_pairs(what: str, unit: str, ours: Dict[int, float], theirs: Dict[int, float]) -> str:
+    """The mean of paired differences, by seed, with its interval."""
     pairs = [ours[seed] - theirs[seed] for seed in SEEDS if seed in ours and seed in theirs]
     if len(pairs) < 2:
         return 'Too few pairs of runs have ended to tell a difference.'
     mean = statistics.mean(pairs)
     half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
     return (
-        f'`{MODELS[0]}` less `{MODELS[1]}`: {mean:+.2f} points in the mean of {len(pairs)} seeds, 95 % interval'
+        f'{what}: {mean:+.2f} {unit} in the mean of {len(pairs)} seeds, 95 % interval'
         f' {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired differences).')
 
 

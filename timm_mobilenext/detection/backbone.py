@@ -47,11 +47,9 @@ def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: An
         if name.startswith(prefix):
             return timm.create_model(name, pretrained, num_classes=0, global_pool='', **kwargs), taps
     try:
-        body: Any = timm.create_model(name, pretrained, features_only=True, **kwargs)
+        body: Any = timm.create_model(name, features_only=True, **kwargs)  # to see what it has, without weights
         strides = body.feature_info.reduction()
     except (AttributeError, AssertionError, RuntimeError, TypeError) as e:
-        if pretrained:
-            raise
         raise ValueError(f'{name} gives no feature maps (features_only), which SSDLite needs: {e}') from None
     absent = [stride for stride in STRIDES if stride not in strides]
     if absent:

@@ -117,6 +117,8 @@ class _Training:
         self.ema = ModelEmaV3(
             self.model, decay=settings.model_ema_decay, use_warmup=settings.model_ema_warmup,
         ) if settings.model_ema else None
+        # the last is the one that is measured and kept
+        self.models = [self.model] if self.ema is None else [self.model, self.ema.module]
 
         mean, size = self.model.transform.image_mean, settings.img_size
         cache_size = size if settings.cache else None
@@ -178,7 +180,7 @@ class _Training:
         self.sampler.set_epoch(epoch)
         losses = self._train_epoch(epoch, progress)
         if self.world_size > 1:  # statistics of batch norm are each process's own until here
-            for model in (self.model, *([self.ema.module] if self.ema is not None else [])):
+            for model in self.models:
                 distribute_bn(model, self.world_size, reduce=True)
         row: Dict[str, Any] = dict(epoch=epoch + 1, lr=self.optimizer.param_groups[0]['lr'], **losses)
         is_last = epoch + 1 == settings.epochs
@@ -195,8 +197,8 @@ class _Training:
         is_best = bool(figures) and (_ap(row) > max(map(_ap, self.rows), default=-math.inf) or not self.has_best)
         self.has_best |= is_best
         self.rows.append(row)
-        for module in (self.model, *([self.ema.module] if self.ema is not None else [])):
-            if not all(value.isfinite().all() for value in module.state_dict().values()):
+        for model in self.models:
+            if not all(value.isfinite().all() for value in model.state_dict().values()):
                 raise RuntimeError(f'The weights are no numbers any more after epoch {epoch + 1}, and are not kept:'
                                    ' lower the learning rate, or clip gradients (--clip-grad).')
         if self.is_first:
@@ -256,7 +258,7 @@ class _Training:
 
     def _validate(self) -> Tuple[Dict[str, float], Dict[str, float]]:
         """ COCO's figures, every process finding boxes in its share of the images."""
-        model = self.ema.module if self.ema is not None else self.model
+        model = self.models[-1]
         share = Subset(self.val_dataset, range(self.rank, len(self.val_dataset), self.world_size))
         detections: Detections = detect(
             model, share, self.val_split, self.settings.batch_size, self.settings.workers, self.device)
@@ -307,7 +309,7 @@ class _Training:
     def _save(self, is_best: bool) -> None:
         """ Save the state, and what people look at."""
         output = self.settings.output
-        model: SSDLite = self.ema.module if self.ema is not None else self.model
+        model: SSDLite = self.models[-1]
         for name in ('last', 'best') if is_best else ('last',):
             with replacing(output / name) as folder:
                 model.save_pretrained(folder)

@@ -28,7 +28,13 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch.nn as nn
 
-from .sandglass import DW_POSITIONS, GhostSandglassBlock, reduce_channels, SandglassBlock
+from .sandglass import (
+    DW_POSITIONS,
+    GhostSandglassBlock,
+    NarrowSandglassBlock,
+    reduce_channels,
+    SandglassBlock,
+)
 from .version import TIMM_NEWEST, TIMM_OLDEST
 
 try:
@@ -275,10 +281,18 @@ class SandglassNetBuilder(EfficientNetBuilder):
     last block. These are the taps of the authors' SSDLite.
     """
 
-    def __init__(self, feature_location: str = '', reduce_chs_fn: Callable = reduce_channels, **kwargs):
+    def __init__(
+            self,
+            feature_location: str = '',
+            reduce_chs_fn: Callable = reduce_channels,
+            narrow_skip: bool = False,
+            **kwargs,
+    ):
         if feature_location not in (*FEATURE_LOCATIONS, ''):
             raise ValueError(f'feature_location {feature_location!r} is none of {", ".join(FEATURE_LOCATIONS)}.')
         self.reduce_chs_fn = reduce_chs_fn
+        self.narrow_skip = narrow_skip
+        self.narrow_chs = 0  # of the block before, at its output's resolution
         self.tap_downsample = feature_location == 'downsample'
         super().__init__(feature_location='expansion' if self.tap_downsample else feature_location, **kwargs)
 
@@ -286,6 +300,8 @@ class SandglassNetBuilder(EfficientNetBuilder):
         block_str = ba.pop('block_str', None)
         block_type, in_chs = ba['block_type'], self.in_chs
         try:
+            if self.narrow_skip and block_type != 'sg':
+                raise ValueError('narrow shortcuts run between blocks of type sg alone')
             make = self._make_sandglass if block_type in _SANDGLASS_BLOCKS else super()._make_block
             block = make(ba, block_idx, block_count)
             if any(not p.numel() for p in block.parameters()):
@@ -301,7 +317,7 @@ class SandglassNetBuilder(EfficientNetBuilder):
         return block
 
     def _make_sandglass(self, ba: Dict[str, Any], block_idx: int, block_count: int) -> nn.Module:
-        block_cls = _SANDGLASS_BLOCKS[ba.pop('block_type')]
+        block_cls: Any = _SANDGLASS_BLOCKS[ba.pop('block_type')]
         if 's2d' in ba:
             raise ValueError('a sandglass block has no form for the space-to-depth region of a block with "d"')
         out_chs = self.round_chs_fn(ba['out_chs'])
@@ -325,11 +341,16 @@ class SandglassNetBuilder(EfficientNetBuilder):
                 se_ratio = max(se_ratio / ba['exp_ratio'], 1 / out_chs)
             ba['se_layer'] = partial(self.se_layer, rd_ratio=se_ratio) if self.se_has_ratio else self.se_layer
 
+        if self.narrow_skip:
+            block_cls = NarrowSandglassBlock
+            ba['narrow_chs'] = self.narrow_chs
         block = block_cls(reduce_chs_fn=self.reduce_chs_fn, **ba, **self.dd)
-        self.in_chs = out_chs  # update in_chs for arg of next block
+        # update args of next block
+        self.in_chs = out_chs
+        self.narrow_chs = getattr(block, 'narrow_chs', 0)
         return block
 
-    def __call__(self, in_chs: int, model_block_args: List[List[Dict[str, Any]]]) -> List[nn.Sequential]:
+    def __call__(self, in_chs: int, model_block_args: List[List[Dict[str, Any]]]) -> List[Any]:
         block_strs = [f'"{ba.get("block_str")}"' for stage_args in model_block_args for ba in stage_args]
         try:
             stages = super().__call__(in_chs, model_block_args)
@@ -353,6 +374,8 @@ class SandglassNetBuilder(EfficientNetBuilder):
                 # what enters this block's second depthwise convolution is not of the resolution yet, its output is
                 feature.update(stages[next_idx - 1][-1].feature_info('bottleneck'), module=f'blocks.{next_idx - 1}')
                 feature.pop('hook_type', None)
+        if self.narrow_skip:  # blocks of two inputs are no sequence
+            return [nn.ModuleList(stage) for stage in stages]
         return stages
 
 

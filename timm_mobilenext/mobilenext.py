@@ -54,7 +54,14 @@ from .checkpoints import (
     weights_overlay,
 )
 from .fetch import authors_url
-from .sandglass import check_identity_multiplier, DW_POSITIONS, fold_bn, reduce_channels, reduce_channels_even
+from .sandglass import (
+    check_identity_multiplier,
+    DW_POSITIONS,
+    fold_bn,
+    NarrowStages,
+    reduce_channels,
+    reduce_channels_even,
+)
 
 __all__ = ['MobileNeXt', 'MobileNeXtFeatures', 'create_mobilenext']
 
@@ -108,6 +115,7 @@ class MobileNeXtTrunk(nn.Module):
             drop_rate: float = 0.,
             drop_path_rate: float = 0.,
             feature_location: str = 'bottleneck',
+            narrow_skip: bool = False,
             weight_init: str = 'authors',
             device=None,
             dtype=None,
@@ -131,6 +139,8 @@ class MobileNeXtTrunk(nn.Module):
             feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
                 wide tensor that enters that block's second depthwise convolution, 'downsample' for the one that enters
                 the strided depthwise convolution of the block after (of the last block, as 'expansion').
+            narrow_skip: Shortcuts between the narrow tensors of successive blocks where these have the same shape, in
+                place of those between wide ones.
             weight_init: Weight initialization, the 'authors' scheme for MobileNetV2-style networks, that of 'timm' for
                 EfficientNet-style ones, or the layers' own of 'torch', the authors' for EfficientNet-style ones.
 
@@ -171,9 +181,11 @@ class MobileNeXtTrunk(nn.Module):
             se_layer=resolve_se_layer(se_layer or SqueezeExcite),
             drop_path_rate=drop_path_rate,
             feature_location=feature_location,
+            narrow_skip=narrow_skip,
             **dd,
         )
-        self.blocks = nn.Sequential(*builder(stem_size, block_args))
+        self.narrow_skip = narrow_skip
+        self.blocks: Any = (NarrowStages if narrow_skip else nn.Sequential)(*builder(stem_size, block_args))
         self.feature_info: Any = builder.features
         self.num_features: Any = builder.in_chs
 
@@ -257,7 +269,7 @@ class MobileNeXt(MobileNeXtTrunk):
     def as_sequential(self) -> nn.Sequential:
         """ Convert model to sequential for feature extraction."""
         layers = [self.conv_stem, self.bn1]
-        layers.extend(self.blocks)
+        layers.extend([self.blocks] if self.narrow_skip else self.blocks)
         layers.extend([self.global_pool, nn.Dropout(self.drop_rate), self.classifier])
         return nn.Sequential(*layers)
 
@@ -328,10 +340,9 @@ class MobileNeXt(MobileNeXtTrunk):
             intermediates.append(x)
 
         blocks = self.blocks[:max_index] if stop_early else self.blocks
-        for feat_idx, blk in enumerate(blocks, start=1):
-            x = checkpoint_seq(blk, x) if self.grad_checkpointing else blk(x)
-            if feat_idx in take_indices:
-                intermediates.append(x)
+        outputs = self._forward_stages(blocks, x)
+        intermediates.extend(output for feat_idx, output in enumerate(outputs, start=1) if feat_idx in take_indices)
+        x = outputs[-1] if outputs else x
 
         return intermediates if intermediates_only else (x, intermediates)
 
@@ -368,12 +379,22 @@ class MobileNeXt(MobileNeXtTrunk):
             self.reset_classifier(0, '')
         return take_indices
 
+    def _forward_stages(self, stages: Any, x: torch.Tensor) -> List[torch.Tensor]:
+        """ Output of each stage."""
+        if self.narrow_skip:
+            return stages.forward_stages(x, self.grad_checkpointing)
+        outputs = []
+        for stage in stages:
+            x = checkpoint_seq(stage, x) if self.grad_checkpointing else stage(x)
+            outputs.append(x)
+        return outputs
+
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """ Forward pass through feature extraction layers, (B, C, H, W) to (B, num_features, H / 32, W / 32)."""
         x = self.conv_stem(x)
         x = self.bn1(x)
         if self.grad_checkpointing and not torch.jit.is_scripting():
-            x = checkpoint_seq(self.blocks, x, flatten=True)
+            x = self._forward_stages(self.blocks, x)[-1]
         else:
             x = self.blocks(x)
         return x
@@ -448,12 +469,25 @@ class MobileNeXtFeatures(MobileNeXtTrunk):
             return list(out.values())
 
 
+def _check_narrow_features(feature_cls: str = 'getter', feature_location: str = 'bottleneck', **_: Any) -> None:
+    """ Raise a ValueError if features are asked for that blocks which hand on two tensors can not give."""
+    for key, value, only in (
+            ('feature_cls', feature_cls, 'getter'), ('feature_location', feature_location, 'bottleneck')):
+        if value != only:
+            raise ValueError(f'{key} {value!r} does not go with narrow_skip=True: give {only!r}, or leave it out.')
+
+
 def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) -> Any:
     model_cls: Any = MobileNeXt
     features_mode = ''
     kwargs_filter: Any = None
+    narrow_skip = kwargs.get('narrow_skip', False)
     if kwargs.pop('features_only', False):
-        if 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
+        if narrow_skip:
+            features_mode = 'cfg'
+            _check_narrow_features(**kwargs)
+            kwargs['feature_cfg'] = dict(feature_cls='getter')
+        elif 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
             kwargs['feature_cfg'] = dict(flatten_sequential=True, **kwargs.get('feature_cfg', {}))
         else:
@@ -493,6 +527,7 @@ def _gen_mobilenext(
         dw_position: str = 'both',
         linear_bottleneck: bool = True,
         noskip: bool = False,
+        narrow_skip: bool = False,
         pw_groups: int = 1,
         pretrained: bool = False,
         **kwargs: Any,
@@ -511,6 +546,7 @@ def _gen_mobilenext(
         dw_position: Where the depthwise convolutions sit.
         linear_bottleneck: No activation after the narrowing 1x1.
         noskip: No shortcuts.
+        narrow_skip: Shortcuts between the narrow tensors of successive blocks, in place of those between wide ones.
         pw_groups: Groups of the 1x1 convolutions in blocks with both depthwise convolutions.
     """
     if arch_def is None:
@@ -538,6 +574,10 @@ def _gen_mobilenext(
             ' width as written.')
     if dw_position not in DW_POSITIONS:
         raise ValueError(f'dw_position {dw_position!r} is none of {", ".join(DW_POSITIONS)}.')
+    if narrow_skip:
+        if noskip:
+            raise ValueError('noskip=True and narrow_skip=True contradict each other: leave one out.')
+        kwargs['narrow_skip'] = True
     model_kwargs = dict(
         block_args=decode_arch_def(
             arch_def,

@@ -39,6 +39,7 @@ BAD_ARGUMENTS = [
       for value in ('batchnrm', 'batchnorm3000', nn.ReLU) for kwargs in (dict(), dict(bn_eps=1e-3))],
     (dict(se_layer='sse'), ["'sse'", 'eca', 'expected']),
     (dict(act_layer='relu7'), ["'relu7'", 'relu6', 'expected']),
+    (dict(reduce_chs_fn='odd'), ['reduce_chs_fn', "'odd'", 'authors, even', 'function']),
     (dict(weight_init='xavier'), ['weight_init', "'xavier'", 'authors, timm']),
     *[(dict(arch_def=value), ['arch_def', repr(value), 'list of lists', '[["sg_'])
       for value in ('sg_r1_k3_s2_c32', [SG], [[SG], SG], [], [[]], [[SG], []], {'a': [SG]}, {SG}, 5)],

@@ -506,6 +506,14 @@ def init_report(model, scheme):
     return report
 
 
+@pytest.mark.parametrize('rule, widths', [
+    ('authors', [32, 32]), ('even', [16, 22]), (lambda in_chs, out_chs, exp_ratio: 5, [5, 5])])
+def test_reduce_chs_fn(rule, widths):
+    arch_def = [['sg_r1_k3_s2_e2_c144'], ['sg_r2_k3_s2_e9_c192']]
+    model = timm.create_model('mobilenext_100', arch_def=arch_def, reduce_chs_fn=rule, device='meta')
+    assert [block.conv_pw1.out_channels for block in model.blocks[1]] == widths
+
+
 @pytest.mark.parametrize('name', ['mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost'])
 def test_efficient_networks(name):
     """What the authors built into them, and PyTorch's own initialization."""

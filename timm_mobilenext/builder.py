@@ -33,6 +33,7 @@ from .sandglass import (
     GhostSandglassBlock,
     NarrowSandglassBlock,
     reduce_channels,
+    REDUCE_CHS_FNS,
     SandglassBlock,
 )
 from .version import TIMM_NEWEST, TIMM_OLDEST
@@ -63,9 +64,9 @@ except ImportError as e:
 
 __all__ = [
     'BlockStringError', 'decode_arch_def', 'is_multiplier', 'SandglassNetBuilder', 'FEATURE_LOCATIONS',
-    'register_model', 'resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'resolve_se_layer',
-    'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features', 'resolve_bn_args',
-    'round_channels', 'SqueezeExcite',
+    'register_model', 'resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'resolve_reduce_chs_fn',
+    'resolve_se_layer', 'efficientnet_init_weights', 'feature_take_indices', 'pretrained_cfg_for_features',
+    'resolve_bn_args', 'round_channels', 'SqueezeExcite',
 ]
 
 # 'bottleneck' and 'expansion' are timm's names for a block's output and its inner wide tensor, 'downsample' is ours
@@ -422,6 +423,21 @@ def resolve_aa_layer(aa_layer: Any) -> Any:
         raise ValueError(
             f'Unknown anti-aliasing layer {aa_layer!r}: expected avg, blur or blurpc, or a module class.') from None
     return aa_layer
+
+
+def resolve_reduce_chs_fn(reduce_chs_fn: Union[str, Callable]) -> Callable:
+    """ Rule for the width of a bottleneck, by name or as a function.
+
+    Raises:
+        ValueError: If there is no rule of the name.
+    """
+    if callable(reduce_chs_fn):
+        return reduce_chs_fn
+    if reduce_chs_fn not in REDUCE_CHS_FNS:
+        raise ValueError(
+            f'reduce_chs_fn {reduce_chs_fn!r} is none of {", ".join(REDUCE_CHS_FNS)}, nor a function of input channels,'
+            ' output channels and reduction.')
+    return REDUCE_CHS_FNS[reduce_chs_fn]
 
 
 def resolve_se_layer(se_layer: Any) -> Any:

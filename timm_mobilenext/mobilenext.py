@@ -41,6 +41,7 @@ from .builder import (
     resolve_act_layer,
     resolve_bn_args,
     resolve_norm_layer,
+    resolve_reduce_chs_fn,
     resolve_se_layer,
     round_channels,
     SandglassNetBuilder,
@@ -54,14 +55,7 @@ from .checkpoints import (
     weights_overlay,
 )
 from .fetch import authors_url
-from .sandglass import (
-    check_identity_multiplier,
-    DW_POSITIONS,
-    fold_bn,
-    NarrowStages,
-    reduce_channels,
-    reduce_channels_even,
-)
+from .sandglass import check_identity_multiplier, DW_POSITIONS, fold_bn, NarrowStages
 
 __all__ = ['MobileNeXt', 'MobileNeXtFeatures', 'create_mobilenext']
 
@@ -111,7 +105,7 @@ class MobileNeXtTrunk(nn.Module):
             aa_layer: Optional[LayerType] = None,
             se_layer: Optional[LayerType] = None,
             round_chs_fn: Callable = round_channels,
-            reduce_chs_fn: Callable = reduce_channels,
+            reduce_chs_fn: Union[str, Callable] = 'authors',
             drop_rate: float = 0.,
             drop_path_rate: float = 0.,
             feature_location: str = 'bottleneck',
@@ -133,7 +127,9 @@ class MobileNeXtTrunk(nn.Module):
             aa_layer: Anti-aliasing layer.
             se_layer: Squeeze-and-excitation layer.
             round_chs_fn: Channel rounding function.
-            reduce_chs_fn: Width of a bottleneck, of the widths in and out and the reduction.
+            reduce_chs_fn: Width of a bottleneck, of the widths in and out and the reduction: the rule of the 'authors'
+                for MobileNetV2-style networks, which keeps a sixth of the output at least, the 'even' one of
+                EfficientNet-style ones, which does not, or a function.
             drop_rate: Dropout rate for classifier.
             drop_path_rate: Drop path rate for stochastic depth.
             feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
@@ -174,7 +170,7 @@ class MobileNeXtTrunk(nn.Module):
             output_stride=output_stride,
             pad_type=pad_type,
             round_chs_fn=round_chs_fn,
-            reduce_chs_fn=reduce_chs_fn,
+            reduce_chs_fn=resolve_reduce_chs_fn(reduce_chs_fn),
             act_layer=act_layer,
             norm_layer=norm_layer,
             aa_layer=resolve_aa_layer(aa_layer),
@@ -621,7 +617,7 @@ def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: fl
     ]
     model_args = dict(
         arch_def=arch_def,
-        reduce_chs_fn=reduce_channels_even,
+        reduce_chs_fn='even',
         act_layer='silu',
         pad_type='same',
         bn_eps=1e-3,

@@ -28,7 +28,7 @@ from timm.layers import (
 
 __all__ = [
     'SandglassBlock', 'GhostSandglassBlock', 'NarrowSandglassBlock', 'NarrowStages', 'DW_POSITIONS',
-    'check_identity_multiplier', 'fold_bn', 'reduce_channels', 'reduce_channels_even',
+    'REDUCE_CHS_FNS', 'check_identity_multiplier', 'fold_bn', 'reduce_channels', 'reduce_channels_even',
 ]
 
 ModuleType = Type[nn.Module]
@@ -64,6 +64,11 @@ def reduce_channels(in_chs: int, out_chs: int, exp_ratio: float) -> int:
 def reduce_channels_even(in_chs: int, out_chs: int, exp_ratio: float) -> int:
     """ Width of the bottleneck, as in the authors' efficient_mnext/model.py: in // ratio, made even."""
     return make_divisible(int(in_chs // exp_ratio), 2)
+
+
+# by name too, as `--model-kwargs` of timm's train.py can say it
+REDUCE_CHS_FNS: Dict[str, Callable[[int, int, float], int]] = dict(
+    authors=reduce_channels, even=reduce_channels_even)
 
 
 def _depthwise_groups(group_size: int, chs: int) -> int:

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List
+from typing import Any, Dict, List, Tuple
 
 import torch
 from matplotlib.figure import Figure
@@ -126,21 +127,27 @@ def draw_weights(model: nn.Module, scheme: str) -> None:
             nn.init.zeros_(module.bias)
 
 
-def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path) -> None:
-    """Train by timm's script, in a process of its own, and keep its log once it has ended."""
-    folder = output / run.name
+def train_by_timm(
+        script: Path, data_dir: Path, num_classes: int, folder: Path, model: str, scheme: str, lr: float, epochs: int,
+        seed: int, **model_kwargs: Any) -> Tuple[str, float]:
+    """Train by timm's script, in a process of its own, from weights drawn here.
+
+    Returns:
+        Arguments of train.py that say what was trained, and the minutes that it took. Logs are in the folder.
+    """
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
-    num_classes = data['classes']
     with DRAWING:
-        random_seed(run.seed)
-        model = timm.create_model(run.model, num_classes=num_classes)
-        draw_weights(model, run.scheme)
-    torch.save(model.state_dict(), folder / 'initial.pth')
+        random_seed(seed)
+        network = timm.create_model(model, num_classes=num_classes, **model_kwargs)
+        draw_weights(network, scheme)
+    torch.save(network.state_dict(), folder / 'initial.pth')
     arguments = [
-        '--model', run.model, '--num-classes', str(num_classes), *RECIPE.split(), '--lr', f'{run.lr:g}',
-        '--epochs', str(run.epochs), '--seed', str(run.seed),
+        '--model', model, '--num-classes', str(num_classes), *RECIPE.split(), '--lr', f'{lr:g}',
+        '--epochs', str(epochs), '--seed', str(seed),
     ]
+    if model_kwargs:
+        arguments += ['--model-kwargs', *(f'{key}={value}' for key, value in model_kwargs.items())]
     started = time.perf_counter()
     with open(folder / 'train.log', 'w') as log:
         subprocess.run(
@@ -149,29 +156,44 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
                 '--initial-checkpoint', str(folder / 'initial.pth'), '--output', str(folder), '--experiment', 'train',
             ],
             env={**os.environ, **ENV}, stdout=log, stderr=subprocess.STDOUT, check=True)
-    seconds = time.perf_counter() - started
+    return shlex.join(arguments), (time.perf_counter() - started) / 60
+
+
+def find_script(checkout: Path) -> Path:
+    script = checkout / 'train.py'
+    if not script.is_file():
+        raise SystemExit(f'{script} is not there: --timm takes a checkout of timm, whose wheel lacks train.py.')
+    return script
+
+
+def describe_data(data_dir: Path, data: Dict[str, int]) -> str:
+    return '{}, {classes} classes, {train:,} images to train, {validate:,} to validate'.format(data_dir.name, **data)
+
+
+def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path) -> None:
+    """Train, and keep timm's log once it has ended."""
+    folder = output / run.name
+    arguments, minutes = train_by_timm(
+        script, data_dir, data['classes'], folder, run.model, run.scheme, run.lr, run.epochs, run.seed)
     RESULTS.mkdir(parents=True, exist_ok=True)
     with replacing(RESULTS / f'{run.name}.csv') as new:
         shutil.copyfile(folder / 'train' / 'summary.csv', new)
     facts = dict(
-        data='{}, {classes} classes, {train:,} images to train, {validate:,} to validate'.format(
-            data_dir.name, **data),
-        arguments=' '.join(arguments),
+        data=describe_data(data_dir, data),
+        arguments=arguments,
         initial_weights=f"drawn by the {run.scheme} scheme",
-        minutes=round(seconds / 60, 1),
+        minutes=round(minutes, 1),
         machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
         torch=torch.__version__,
         timm=timm.__version__,
     )
     with replacing(RESULTS / f'{run.name}.json') as new:
         new.write_text(json.dumps(facts, indent=2) + '\n')
-    print(f'{run.name:55} top-1 {run.top1():6.2f} %   {seconds / 60:.1f} min', flush=True)
+    print(f'{run.name:55} top-1 {run.top1():6.2f} %   {minutes:.1f} min', flush=True)
 
 
 def run_all(args: argparse.Namespace) -> None:
-    script = args.timm / 'train.py'
-    if not script.is_file():
-        raise SystemExit(f'{script} is not there: --timm takes a checkout of timm, whose wheel lacks train.py.')
+    script = find_script(args.timm)
     data = check_image_folder(args.data_dir, Console())
     for stage in args.stages:
         runs = [run for run in (PILOTS if stage == 'pilot' else finals()) if not run.is_done]
@@ -271,7 +293,7 @@ def difference(trained: List[Run]) -> str:
 
 def describe_pairs(what: str, unit: str, ours: Dict[int, float], theirs: Dict[int, float]) -> str:
     """The mean of paired differences, by seed, with its interval."""
-    pairs = [ours[seed] - theirs[seed] for seed in SEEDS if seed in ours and seed in theirs]
+    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
     if len(pairs) < 2:
         return 'Too few pairs of runs have ended to tell a difference.'
     mean = statistics.mean(pairs)

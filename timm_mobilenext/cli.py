@@ -7,8 +7,9 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from .cli_analyze import app as analyze_app
 from .cli_detect import app as detect_app
-from .errors import plain_errors
+from .errors import check_model, plain_errors
 from .version import __version__
 
 __all__ = ['app', 'main']
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 
 app.add_typer(detect_app)
+app.add_typer(analyze_app)
 
 
 def _print_version(value: bool) -> None:
@@ -39,18 +41,6 @@ def _options(
     """MobileNeXt (sandglass block, ECCV 2020) for timm."""
 
 
-def _check_model(model: str) -> None:
-    """ Raise a ValueError that names near misses if timm has no such model."""
-    import timm
-
-    if not timm.is_model(model):
-        from difflib import get_close_matches
-
-        near = get_close_matches(model, timm.list_models(), n=3)
-        hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
-        raise ValueError(f'timm has no model {model!r}: {hint}')
-
-
 @app.command()
 def demo(
         data_dir: Annotated[
@@ -66,7 +56,7 @@ def demo(
 ) -> None:
     """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
     with plain_errors():
-        _check_model(model)
+        check_model(model)
         from .demo import run_demo
 
         run_demo(
@@ -104,7 +94,7 @@ def predict(
     """Name what is in photographs."""
     with plain_errors():
         if ':' not in model:
-            _check_model(model)
+            check_model(model)
         if output is not None:
             from . import plots  # noqa: F401, before the work is done
         from .predict import run_predict
@@ -126,7 +116,7 @@ def convert(
     """Make a Hub folder of the authors' checkpoints, or of timm's training checkpoints of MobileNeXt models."""
     with plain_errors():
         if model is not None:
-            _check_model(model)
+            check_model(model)
         from .convert import run_convert
 
         run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
@@ -165,7 +155,7 @@ def push(
     """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
     with plain_errors():
         if model is not None:
-            _check_model(model)
+            check_model(model)
         from .hub import run_push
 
         run_push(

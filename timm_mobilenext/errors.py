@@ -4,7 +4,7 @@ from typing import Iterator
 
 import typer
 
-__all__ = ['plain_errors']
+__all__ = ['check_model', 'plain_errors']
 
 # what our extras bring
 _EXTRAS = {'matplotlib': 'demo', 'sklearn': 'demo', 'pycocotools': 'detection', 'onnx': 'detection'}
@@ -30,3 +30,15 @@ def plain_errors() -> Iterator[None]:
             lines = [lines[-1].partition(': ')[2] or lines[-1]]
         typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
         raise typer.Exit(1) from None
+
+
+def check_model(model: str) -> None:
+    """ Raise a ValueError that names near misses if timm has no such model."""
+    import timm
+
+    if not timm.is_model(model):
+        from difflib import get_close_matches
+
+        near = get_close_matches(model, timm.list_models(), n=3)
+        hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
+        raise ValueError(f'timm has no model {model!r}: {hint}')

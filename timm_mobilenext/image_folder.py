@@ -12,10 +12,10 @@ from rich.progress import track
 
 from timm.data import create_dataset
 
-__all__ = ['check_image_folder', 'run_check']
+__all__ = ['check_image_folder', 'run_check', 'SPLITS']
 
 # names of the two splits, as timm knows them
-_SPLITS = {
+SPLITS = {
     'train': ('train', 'training'),
     'validate': ('validation', 'val', 'valid', 'eval', 'evaluation'),
 }
@@ -52,7 +52,7 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
     classes: Set[str] = set()
     samples = []
     counts: Dict[str, int] = {}
-    for task, names in _SPLITS.items():
+    for task, names in SPLITS.items():
         folder = next((data_dir / name for name in names if (data_dir / name).is_dir()), None)
         if folder is None:
             raise ValueError(f'{data_dir} has no {" or ".join(names[:2])} folder, with a folder for each class in it.')

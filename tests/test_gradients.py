@@ -1,0 +1,303 @@
+"""Gradients at blocks, against finite differences, and the tool as a user meets it."""
+import csv
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import randomize, run_cli
+from PIL import Image
+from torch import nn
+
+import timm
+
+from timm_mobilenext.analysis.gradients import measure_gradients, run_gradients
+from timm_mobilenext.analysis.subjects import create_network, draw_weights, find_blocks, load_images, plan
+
+pytestmark = pytest.mark.tools
+
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'NO_COLOR': '1'}
+TWO_BLOCKS = [['sg_r1_k3_s2_e2_c16'], ['sg_r1_k3_s1_e2_c16']]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Two classes that colour tells apart, 24 images of each to train and to validate."""
+    root = tmp_path_factory.mktemp('images')
+    generator = np.random.RandomState(0)
+    for split in ('train', 'validation'):
+        for number, name in enumerate(('dark', 'light')):
+            (root / split / name).mkdir(parents=True)
+            for i in range(24):
+                pixels = generator.randint(0, 128, (12, 16, 3)) + 127 * number
+                Image.fromarray(pixels.astype('uint8')).save(root / split / name / f'{i}.png')
+    return root
+
+
+def batches(number=2, size=4, img_size=32, num_classes=10, dtype=torch.float32):
+    return [
+        (torch.randn(size, 3, img_size, img_size, dtype=dtype), torch.randint(num_classes, (size,)))
+        for _ in range(number)]
+
+
+def rows(file):
+    with open(file, newline='') as lines:
+        return list(csv.DictReader(lines))
+
+
+def difference(loss, x, step=1e-5):
+    """Norm of the gradient of a loss by x, each number of which is moved in turn."""
+    square = 0.
+    flat = x.view(-1)
+    for i in range(len(flat)):
+        kept = flat[i].item()
+        values = []
+        for sign in (1, -1):
+            flat[i] = kept + sign * step
+            values.append(loss().item())
+        flat[i] = kept
+        square += ((values[0] - values[1]) / (2 * step)) ** 2
+    return math.sqrt(square)
+
+
+@torch.no_grad()
+def test_agrees_with_finite_differences():
+    # smooth, or a step would now and then cross a kink
+    model = randomize(timm.create_model(
+        'mobilenext_100', arch_def=TWO_BLOCKS, stem_size=8, num_classes=3, act_layer='silu',
+        dtype=torch.float64)).eval()
+    data = batches(2, 2, 8, 3, torch.float64)
+    with torch.enable_grad():
+        found = measure_gradients(model, find_blocks(model, 'it'), data)
+    for number, (images, targets) in enumerate(data):
+        borders = [model.bn1(model.conv_stem(images))]
+        for stage in model.blocks:
+            borders.append(stage(borders[-1]))
+
+        def loss(start, stages=model.blocks, borders=borders, targets=targets):
+            return F.cross_entropy(model.forward_head(stages[start:](borders[start])), targets)
+
+        expected = [difference(lambda start=start: loss(start), borders[start]) for start in range(3)]
+        first, second = [row for row in found.blocks if row.batch == number]
+        assert (first.block, second.block) == ('blocks.0.0', 'blocks.1.0')
+        for measured, norm in zip(
+                (first.norm_in, first.norm_out, second.norm_in, second.norm_out),
+                (expected[0], expected[1], expected[1], expected[2]), strict=True):
+            assert measured == pytest.approx(norm, rel=1e-6)
+        assert second.ratio == pytest.approx(expected[1] / expected[2], rel=1e-6)
+
+        weights = model.blocks[1][0].conv_dw1.weight, model.blocks[1][0].conv_dw2.weight
+        norm = math.hypot(*(difference(lambda: loss(0), weight) for weight in weights))
+        [row] = [
+            row for row in found.parameters
+            if (row.batch, row.group, row.kind) == (number, 'blocks.1.0', 'depthwise')]
+        assert row.gradient_norm == pytest.approx(norm, rel=1e-6)
+        assert row.weight_norm == pytest.approx(math.hypot(*(weight.norm().item() for weight in weights)))
+        assert row.ratio == pytest.approx(row.gradient_norm / row.weight_norm)
+
+
+def test_place_depth_and_stride():
+    model = timm.create_model('mobilenext_100', arch_def=[*TWO_BLOCKS, ['sg_r2_k3_s2_e6_c32']], num_classes=10)
+    found = measure_gradients(model, find_blocks(model, 'it'), batches())
+    assert [(row.place, row.depth, row.stride) for row in found.blocks if row.batch == 1] == [
+        (0, 0, 4), (1, 1 / 3, 4), (2, 2 / 3, 8), (3, 1, 8)]
+    # nothing lies between two blocks
+    for before, after in zip(found.blocks[:3], found.blocks[1:4], strict=True):
+        assert before.norm_out == pytest.approx(after.norm_in)
+
+
+@pytest.mark.parametrize('name, blocks, kinds', [
+    ('mobilenext_035', 20, {'pointwise', 'depthwise', 'norm'}),
+    ('mobilenetv2_035', 17, {'pointwise', 'depthwise', 'norm'}),
+    ('resnet10t', 4, {'convolution', 'pointwise', 'norm'}),
+    ('convnext_atto', 12, {'depthwise', 'pointwise', 'linear', 'norm', 'other'}),
+    ('test_vit', 6, {'linear', 'norm', 'other'}),
+])
+def test_any_model_of_timm(name, blocks, kinds):
+    model = create_network(plan([name])[0], 10, 64).model
+    size = 160 if name == 'test_vit' else 64
+    if name == 'test_vit':
+        model = timm.create_model(name, num_classes=10)
+    found = measure_gradients(model, find_blocks(model, name), batches(2, 2, size))
+    assert len([row for row in found.blocks if row.batch == 0]) == blocks
+    names = {row.block for row in found.blocks}
+    assert {row.kind for row in found.parameters if row.group in names} <= kinds
+    assert all(row.norm_in > 0 and row.norm_out > 0 for row in found.blocks)
+    assert set(found.confusion) >= {'all', *names}
+
+
+def test_narrow_blocks_have_both_tensors_at_their_border():
+    model = timm.create_model('mobilenext_035', narrow_skip=True, num_classes=10)
+    data = batches()
+    found = measure_gradients(model, find_blocks(model, 'it'), data)
+    squares = []
+
+    def keep(module, inputs):
+        # copies, whose gradients are of this block alone
+        copies = tuple(x.clone() for x in inputs)
+        for x in copies:
+            x.register_hook(lambda gradient: squares.append(gradient.square().sum().item()))
+        return copies
+
+    model.blocks[4][2].register_forward_pre_hook(keep)
+    F.cross_entropy(model(data[0][0]), data[0][1]).backward()
+    assert len(squares) == 2 and min(squares) > 0.01 * max(squares)
+    [row] = [row for row in found.blocks if (row.batch, row.block) == (0, 'blocks.4.2')]
+    assert row.norm_in == pytest.approx(math.sqrt(sum(squares)), rel=1e-4)
+
+
+class Linear(nn.Module):
+    """Classes of an image by its mean, of weights 0, so that gradients are known."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Identity())
+        self.head = nn.Linear(3, 2)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x):
+        return self.head(self.blocks(x).mean((2, 3)))
+
+
+def test_confusion_is_the_least_cosine():
+    images = torch.ones(1, 3, 8, 8)
+    model = Linear()
+    blocks = {'blocks.0': model.blocks[0]}
+    same = [(images, torch.tensor([0]))] * 2
+    assert measure_gradients(model, blocks, same).confusion['all'] == pytest.approx(1)
+    against = [*same, (images, torch.tensor([1]))]
+    assert measure_gradients(model, blocks, against).confusion == {'head': pytest.approx(-1), 'all': pytest.approx(-1)}
+    # by hand: weights (1, 0, 0) and (0, 1, 0), biases 1 and 1, so cosines of 1 / 2
+    one, other = (torch.zeros(1, 3, 8, 8) for _ in range(2))
+    one[:, 0], other[:, 1] = 1, 1
+    aside = [(one, torch.tensor([0])), (other, torch.tensor([0]))]
+    assert measure_gradients(model, blocks, aside).confusion['all'] == pytest.approx(0.5)
+
+
+def test_measuring_changes_nothing():
+    model = timm.create_model('mobilenext_035', num_classes=10).eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    data = batches()
+    images = data[0][0].clone()
+    measure_gradients(model, find_blocks(model, 'it'), data)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(images, data[0][0]) and not data[0][0].requires_grad
+    assert all(p.grad is None for p in model.parameters())
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in find_blocks(model, 'it').values())
+
+
+def test_no_finite_gradient_is_told():
+    model = timm.create_model('mobilenext_035', num_classes=10)
+    data = batches()
+    data[1][0][0] = math.nan
+    with pytest.raises(ValueError, match=r'^The loss of batch 1 is nan: gradients of it say nothing\.$'):
+        measure_gradients(model, find_blocks(model, 'it'), data)
+    with pytest.raises(ValueError, match=r'^1 batches are too few for gradient confusion: give two or more\.$'):
+        measure_gradients(model, find_blocks(model, 'it'), data[:1])
+
+
+def test_no_blocks_are_told():
+    with pytest.raises(ValueError) as e:
+        find_blocks(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), 'mine')
+    assert str(e.value) == (
+        'mine has no blocks to look into. Looked for modules that its group_matcher calls blocks, and it names none;'
+        ' its modules are 0, 1.')
+
+
+@pytest.mark.parametrize('scheme', ['authors', 'timm'])
+def test_one_scheme_for_all(scheme):
+    torch.manual_seed(0)
+    model = timm.create_model('mobilenetv2_100', num_classes=1000)
+    draw_weights(model, scheme)
+    depthwise = model.blocks[6][0].conv_dw.weight  # 960 channels of 3x3
+    pointwise = model.blocks[6][0].conv_pwl.weight
+    assert depthwise.std().item() == pytest.approx(math.sqrt(2 / 9 / (960 if scheme == 'authors' else 1)), rel=0.03)
+    assert pointwise.std().item() == pytest.approx(math.sqrt(2 / 320), rel=0.03)
+    assert model.classifier.weight.std().item() == pytest.approx(
+        0.01 if scheme == 'authors' else math.sqrt(1 / 3 / 1000), rel=0.03)
+
+
+def test_images(folder):
+    images = load_images(folder, 'train', 16, 40, seed=1)
+    assert (images.pixels.shape, images.pixels.dtype, images.num_classes) == ((40, 3, 16, 16), torch.uint8, 2)
+    assert torch.equal(images.pixels.float().mean((1, 2, 3)) > 127, images.targets == 1)
+    assert torch.equal(load_images(folder, 'train', 16, 40, seed=1).pixels, images.pixels)
+    assert not torch.equal(load_images(folder, 'train', 16, 40, seed=2).pixels, images.pixels)
+
+
+def test_command(folder, tmp_path):
+    torch.manual_seed(1)
+    trained = timm.create_model('mobilenext_035', num_classes=2)
+    torch.save(dict(state_dict=trained.state_dict(), epoch=7), tmp_path / 'last.pth.tar')
+    printed = run_cli(
+        ENV, 'analyze', 'gradients', '--models', 'mobilenext_035', 'mobilenetv2_035', '--data-dir', folder,
+        '--checkpoint', f'mobilenext_035={tmp_path / "last.pth.tar"}', '--weight-init', 'authors', '--img-size', 32,
+        '--batch-size', 4, '--batches', 3, '--seeds', 2, '-o', tmp_path / 'out')
+    assert [line.split()[:2] for line in printed.splitlines() if ' ×/ ' in line] == [
+        ['mobilenext_035', 'initial'], ['mobilenext_035', 'after'], ['mobilenetv2_035', 'initial']]
+    blocks = rows(tmp_path / 'out' / 'blocks.csv')
+    assert len(blocks) == (20 + 20 + 17) * 3 * 2
+    assert {row['state'] for row in blocks} == {'initial', 'after epoch 8'}
+    assert all(float(row['ratio']) == pytest.approx(float(row['norm_in']) / float(row['norm_out']), rel=1e-4)
+               for row in blocks)
+    assert {row['seed'] for row in rows(tmp_path / 'out' / 'confusion.csv')} == {'0', '1'}
+    assert len(rows(tmp_path / 'out' / 'parameters.csv')) > 100
+    assert json.loads((tmp_path / 'out' / 'args.json').read_text())['batches'] == 3
+    with Image.open(tmp_path / 'out' / 'gradients.png') as picture:
+        assert picture.format == 'PNG' and picture.width > 1000
+
+    # one of initial weights, by what the function itself measures of them
+    network = create_network(plan(['mobilenext_035'])[0], 2, 32, 0, 'authors')
+    images = load_images(folder, 'train', 32, 12, 0)
+    mean, std = (torch.tensor(network.model.pretrained_cfg[key])[:, None, None] for key in ('mean', 'std'))
+    pixels = (images.pixels / 255 - mean) / std
+    found = measure_gradients(
+        network.model.train(), network.blocks, list(zip(pixels.split(4), images.targets.split(4), strict=True)))
+    assert float(blocks[0]['norm_in']) == pytest.approx(found.blocks[0].norm_in, rel=1e-4)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(specs=['mobilenext_35']), r"timm has no model 'mobilenext_35': did you mean mobilenext_035.*"),
+    (dict(specs=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once.'),
+    (dict(specs=['mobilenext_035,noskip']), "mobilenext_035,noskip: 'noskip' is no argument, give NAME,KEY=VALUE .*"),
+    (dict(specs=['mobilenext_035,no=1']), 'mobilenext_035,no=1 can not be created: .*no.*'),
+    (dict(weight_init='xavier'), "weight_init 'xavier' is none of model, authors, timm."),
+    (dict(pretrained=True), 'mobilenext_035 has no pretrained weights: give a checkpoint, or leave --pretrained out.'),
+    (dict(specs=['mobilenext_050.cifar10'], pretrained=True),
+     'mobilenext_050.cifar10 has 10 classes, the data has 2: give weights and data of the same.'),
+    (dict(checkpoints=['gone.pth']), 'gone.pth is no file: --checkpoint takes a checkpoint of mobilenext_035.'),
+    (dict(specs=['mobilenext_035', 'mobilenetv2_035'], checkpoints=['gone.pth']),
+     '--checkpoint gone.pth does not say of which model: give MODEL=FILE, MODEL as before.'),
+    (dict(num_batches=100), '.* has 48 images in its split \'train\', 400 are needed.'),
+    (dict(split='tset'), ".* has no images of a split 'tset': put some into a folder for each class in .*tset."),
+])
+def test_bad_input(folder, tmp_path, change, message):
+    kwargs = dict(specs=['mobilenext_035'], data_dir=folder, img_size=32, batch_size=4, num_batches=2, seeds=1)
+    kwargs.update(change)
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        run_gradients(output=tmp_path / 'out', **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoint_of_other_classes(folder, tmp_path):
+    torch.save(timm.create_model('mobilenext_035', num_classes=7).state_dict(), tmp_path / 'of7.pth')
+    with pytest.raises(ValueError, match='of7.pth has 7 classes, the data has 2: give weights and data of the same'):
+        run_gradients(['mobilenext_035'], folder, tmp_path / 'out', [str(tmp_path / 'of7.pth')], img_size=32,
+                      batch_size=4, num_batches=2, seeds=1)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_empty_data_and_existing_output(folder, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match="empty has no images of a split 'train'"):
+        run_gradients(['mobilenext_035'], tmp_path / 'empty', tmp_path / 'out', img_size=32)
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'blocks.csv').write_text('mine')
+    assert run_cli(
+        ENV, 'analyze', 'gradients', '--models', 'mobilenext_035', '--data-dir', folder, '-o', tmp_path / 'out', code=1,
+    ) == f'Error: {tmp_path / "out"} exists: give another name, nothing is overwritten.'
+    assert (tmp_path / 'out' / 'blocks.csv').read_text() == 'mine'

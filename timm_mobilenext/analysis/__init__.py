@@ -1,0 +1,1 @@
+""" Instruments for the paper's arguments: gradients and information in the blocks of any model of timm"""

@@ -1,0 +1,469 @@
+""" Information between a block's input and output
+
+A deterministic map of a continuous input has infinite mutual information with it. So what is estimated is
+I(P x; Q f(x) + s e): x and f(x) are a block's input and output, P and Q fixed linear maps to the same few dimensions,
+whitened, and e noise of deviation 1. P and Q are a random sketch, and the principal components of other images'
+sketches. The level s says how fine what is asked for is. Units are nats.
+
+Two estimators of different kinds, each fitted on images that it is not measured on:
+
+- `gaussian_information` knows correlations alone: canonical directions, and -log(1 - r^2) / 2 of each;
+- `kernel_information` knows nonlinear dependence and other distributions too: the entropy of y less that of what a
+  kernel ridge regression leaves of it (random Fourier features, Rahimi and Recht 2007; nearest neighbours).
+
+Besides, how well a linear probe reads the class, and a ridge regression the pixels, from each block's output.
+"""
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from torch import nn
+
+import timm
+from timm.utils import random_seed
+
+from ..files import replacing
+from .subjects import calibrate_norms, check_output, create_network, load_images, normalize, plan
+from .tables import create_console, over_seeds, show, states, write_csv
+
+__all__ = [
+    'BlockInformation', 'BlockProbe', 'ESTIMATORS', 'gaussian_information', 'Information', 'kernel_information',
+    'measure_information', 'NOISES', 'run_information', 'SAMPLES_A_DIMENSION',
+]
+
+NOISES = 0.1, 0.3, 1.0
+SAMPLES_A_DIMENSION = 10
+_SKETCH = 1024  # numbers that are kept of a larger tensor, of each image
+_FEATURES = 512  # random Fourier features
+_PIXELS = 16  # side of the images that the regression reads
+_PENALTIES = 10. ** torch.arange(-6, 5, dtype=torch.float64)  # of ridge regressions, times the number of samples
+_WIDTHS = 0.5, 1.0, 2.0, 4.0  # of the kernel, in medians of distances
+_NEIGHBOUR = 3  # whose distance tells the density
+
+
+def _check_samples(samples: int, dimensions: int, what: str) -> None:
+    """ Raise a ValueError if samples are too few: ten for each dimension of both variables, in each half."""
+    needed = 2 * SAMPLES_A_DIMENSION * 2 * dimensions
+    if samples < needed:
+        raise ValueError(f'{samples} {what} are too few for {dimensions} dimensions: {needed} are needed.')
+
+
+def _halves(samples: int) -> List[Tuple[slice, slice]]:
+    """ To fit on and to measure on, each half once."""
+    first, second = slice(0, samples // 2), slice(samples // 2, samples)
+    return [(first, second), (second, first)]
+
+
+def _inverse_root(covariance: torch.Tensor) -> torch.Tensor:
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=values[-1] * 1e-12).rsqrt() @ vectors.T
+
+
+def gaussian_information(x: torch.Tensor, ys: Sequence[torch.Tensor]) -> List[float]:
+    """ Mutual information of two variables by their canonical correlations, right where both are Gaussian.
+
+    Directions are fitted on one half of the samples, and correlations measured on the other; each half once.
+
+    Args:
+        x: Samples (N, D).
+        ys: Samples (N, D) of each of the variables that x may tell something of.
+
+    Returns:
+        Nats of each. The sampling error of a correlation is taken off, so it is 0 in the mean of independent variables.
+
+    Raises:
+        ValueError: If there are too few samples.
+    """
+    x = x.double()
+    _check_samples(len(x), x.shape[1], 'samples')
+    nats = []
+    for y in ys:
+        y = y.double()
+        total = 0.
+        for fit, test in _halves(len(x)):
+            means = x[fit].mean(0), y[fit].mean(0)
+            a, b = x[fit] - means[0], y[fit] - means[1]
+            n = len(a)
+            roots = _inverse_root(a.T @ a / n), _inverse_root(b.T @ b / n)
+            u, _, v = torch.linalg.svd(roots[0] @ (a.T @ b / n) @ roots[1])
+            a, b = (x[test] - means[0]) @ roots[0] @ u, (y[test] - means[1]) @ roots[1] @ v.T
+            a, b = a - a.mean(0), b - b.mean(0)
+            n = len(a)
+            unexplained = 1 - (a * b).sum(0).square() / (a.square().sum(0) * b.square().sum(0))
+            # the square of a correlation of independent variables is 1 / (n - 1) in the mean
+            unexplained = unexplained * (n - 1) / (n - 2)
+            total -= unexplained.clamp(min=1e-12).log().sum().item() / 2
+        nats.append(total / 2)
+    return nats
+
+
+def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 0) -> List[float]:
+    """ Mutual information of two variables by what a kernel ridge regression of y on x leaves over.
+
+    h(y) - h(y - g(x)), with g fitted on one half of the samples, and entropies measured on the other; each half once.
+    It is a lower bound but for errors, reached where what g leaves does not depend on x.
+
+    Args:
+        x: Samples (N, D).
+        ys: Samples (N, D) of each of the variables that x may tell something of.
+        seed: Seed of the random features.
+
+    Returns:
+        Nats of each.
+
+    Raises:
+        ValueError: If there are too few samples.
+    """
+    x = x.double()
+    _check_samples(len(x), x.shape[1], 'samples')
+    stacked = torch.cat([y.double() for y in ys], dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(x.shape[1], _FEATURES, dtype=x.dtype, generator=generator)
+    phases = 2 * math.pi * torch.rand(_FEATURES, dtype=x.dtype, generator=generator)
+    nats = torch.zeros(len(ys), dtype=x.dtype)
+    for fit, test in _halves(len(x)):
+        median = torch.pdist(x[fit][:500]).median()
+        features = [
+            torch.cat([x, (x @ directions / (width * median) + phases).cos()], dim=1) for width in _WIDTHS]
+        predicted = _ridge([f[fit] for f in features], stacked[fit], [f[test] for f in features])
+        for i, (y, told) in enumerate(zip(
+                stacked[test].split(x.shape[1], dim=1), predicted.split(x.shape[1], dim=1), strict=True)):
+            nats[i] += (_entropy(y) - _entropy(y - told)) / 2
+    return nats.tolist()
+
+
+def _entropy(samples: torch.Tensor) -> float:
+    """ Entropy by nearest neighbours (Kozachenko and Leonenko 1987) but for a constant of their number, in nats.
+
+    Neighbours are those of whitened samples, so that the estimator's errors are the same for all Gaussians.
+    """
+    centered = samples - samples.mean(0)
+    covariance = centered.T @ centered / len(centered)
+    white = centered @ _inverse_root(covariance)
+    distances = torch.cdist(white, white).kthvalue(_NEIGHBOUR + 1, dim=1).values  # the first is oneself
+    return torch.linalg.slogdet(covariance).logabsdet.item() / 2 + samples.shape[1] * distances.log().mean().item()
+
+
+ESTIMATORS = dict(gaussian=gaussian_information, kernel=kernel_information)
+
+
+def _ridge(fit: List[torch.Tensor], targets: torch.Tensor, test: List[torch.Tensor]) -> torch.Tensor:
+    """ Ridge regression, by that of several sets of features and that penalty whose error is least, left one out.
+
+    Args:
+        fit: Features (N, M) of each set.
+        targets: What to predict, (N, K); for each of the K the best set and penalty are found alone.
+        test: The same features of other samples, (L, M).
+
+    Returns:
+        Predictions (L, K) of the targets of those.
+    """
+    mean = targets.mean(0)
+    centered = targets - mean
+    best = torch.full((targets.shape[1],), math.inf, dtype=targets.dtype)
+    predicted = torch.zeros(len(test[0]), targets.shape[1], dtype=targets.dtype)
+    for features, others in zip(fit, test, strict=True):
+        center, scale = features.mean(0), features.std(0)
+        varies = scale > 1e-9 * scale.max()
+        features, others = ((f[:, varies] - center[varies]) / scale[varies] for f in (features, others))
+        values, vectors = _principal(features)
+        scores, products = features @ vectors, vectors.T @ (features.T @ centered) / len(features)
+        for penalty in _PENALTIES:
+            shrink = 1 / (values + penalty)
+            residual = centered - scores @ (shrink[:, None] * products)
+            leverage = 1 / len(features) + scores.square() @ shrink / len(features)
+            error = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().mean(0)
+            better = error < best
+            best = torch.where(better, error, best)
+            predicted[:, better] = (others @ (vectors * shrink) @ products)[:, better] + mean[better]
+    return predicted
+
+
+def _principal(features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    """ Variances (R,) and directions (M, R) of the principal components of features (N, M)."""
+    samples, size = features.shape
+    if size <= samples:
+        values, vectors = torch.linalg.eigh(features.T @ features / samples)
+        kept = values > 1e-12 * values[-1]
+        return values[kept], vectors[:, kept]
+    values, vectors = torch.linalg.eigh(features @ features.T / samples)
+    kept = values > 1e-12 * values[-1]
+    return values[kept], features.T @ vectors[:, kept] / (samples * values[kept]).sqrt()
+
+
+@dataclass(frozen=True)
+class BlockInformation:
+    """ Mutual information between input and output of a block."""
+    block: str
+    place: int  # in the order in which data flows, from 0
+    depth: float  # the same from 0 to 1
+    stride: float  # of the output; NaN where that is no feature map
+    keeps_shape: bool  # the first tensors of input and output are of the same shape, so there may be a shortcut
+    explained_in: float  # part of the input's variance in the dimensions that are kept, as P has them
+    explained_out: float
+    noise: float  # s
+    estimator: str
+    nats: float
+    shuffled: float  # the same where inputs and outputs are of different images: 0 but for errors
+
+
+@dataclass(frozen=True)
+class BlockProbe:
+    """ What can be read from the output of a block by a linear map."""
+    block: str
+    place: int
+    depth: float
+    stride: float
+    top1: float  # percent, of the class
+    pixels: float  # part of the variance of the image's pixels that is explained, 1 at most
+
+
+@dataclass
+class Information:
+    """ What was measured of a network."""
+    blocks: List[BlockInformation] = field(default_factory=list)
+    probes: List[BlockProbe] = field(default_factory=list)
+
+
+@torch.inference_mode()
+def measure_information(
+        model: nn.Module,
+        blocks: Dict[str, nn.Module],
+        pixels: torch.Tensor,
+        targets: torch.Tensor,
+        dimensions: int = 16,
+        noises: Sequence[float] = NOISES,
+        batch_size: int = 100,
+        seed: int = 0,
+) -> Information:
+    """ Measure information between input and output of each block, with the network in the mode that it is in.
+
+    A third of the images gives principal components, the others the two halves of the estimators.
+
+    Args:
+        model: Network.
+        blocks: Its blocks by name. Of a block that takes or gives several tensors, all are its input or output.
+        pixels: Images (N, 3, H, W), as the network takes them.
+        targets: Their classes (N,).
+        dimensions: Dimensions of P and Q.
+        noises: Levels of noise, relative to the whitened output.
+        batch_size: Images that go through the network at once.
+        seed: Seed of sketches, noise and shuffling.
+
+    Raises:
+        ValueError: If there are too few images, a block does not run, or gives what is no finite number.
+    """
+    components = len(pixels) // 3
+    _check_samples(len(pixels) - components, dimensions, f'images (two thirds of {len(pixels)})')
+    borders = _Sketches(blocks, seed)
+    with borders:
+        for batch in pixels.split(batch_size):
+            model(batch)
+    found = Information()
+    generator = torch.Generator().manual_seed(seed)
+    small = F.adaptive_avg_pool2d(pixels, _PIXELS).flatten(1).double()
+    classes = F.one_hot(targets, int(targets.max()) + 1).double()
+    for place, name in enumerate(borders.order):
+        about = name, place, place / max(len(borders.order) - 1, 1), pixels.shape[-2] / borders.heights.get(
+            name, math.nan)
+        sketches = [torch.cat(borders.kept[name, side]).double() for side in ('in', 'out')]
+        for side, sketch in zip(('input', 'output'), sketches, strict=True):
+            if not sketch.isfinite().all():
+                raise ValueError(f'The {side} of block {name} is no finite number for some images.')
+        (x, explained_in), (y, explained_out) = (_whiten(sketch, components, dimensions) for sketch in sketches)
+        keeps_shape = borders.shapes[name, 'in'] == borders.shapes[name, 'out']
+        noisy = [y + noise * torch.randn(y.shape, dtype=y.dtype, generator=generator) for noise in noises]
+        # every output with the input of another image
+        shuffled = [of[torch.randperm(len(y), generator=generator)] for of in noisy]
+        for key, estimate in ESTIMATORS.items():
+            nats = estimate(x, [*noisy, *shuffled])
+            for i, noise in enumerate(noises):
+                found.blocks.append(BlockInformation(
+                    *about, keeps_shape, explained_in, explained_out, noise, key, nats[i], nats[len(noises) + i]))
+        fit = slice(components, None)  # as many as the estimators had, the others to test on
+        test = slice(0, components)
+        read = _ridge(
+            [sketches[1][fit]], torch.cat([classes, small], dim=1)[fit], [sketches[1][test]])
+        right = read[:, :classes.shape[1]].argmax(1) == targets[test]
+        error = (read[:, classes.shape[1]:] - small[test]).square().sum()
+        spread = (small[test] - small[fit].mean(0)).square().sum()
+        found.probes.append(BlockProbe(
+            *about, 100 * right.double().mean().item(), (1 - error / spread).item()))
+    return found
+
+
+def _whiten(sketch: torch.Tensor, components: int, dimensions: int) -> Tuple[torch.Tensor, float]:
+    """ Principal components of the first samples, of variance 1 there, of all others; and their part of the variance.
+
+    Raises:
+        ValueError: If the samples have fewer dimensions.
+    """
+    first = sketch[:components]
+    mean = first.mean(0)
+    _, deviations, directions = torch.linalg.svd(first - mean, full_matrices=False)
+    if len(deviations) < dimensions or deviations[dimensions - 1] <= deviations[0] * 1e-6:
+        raise ValueError(f'A tensor varies in fewer than {dimensions} dimensions: give fewer.')
+    kept = directions[:dimensions] / (deviations[:dimensions, None] / math.sqrt(components - 1))
+    explained = (deviations[:dimensions].square().sum() / deviations.square().sum()).item()
+    return (sketch[components:] - mean) @ kept.T, explained
+
+
+class _Sketches:
+    """ Hooks that keep a random sketch of the input and of the output of each block, while they are in place."""
+
+    def __init__(self, blocks: Dict[str, nn.Module], seed: int):
+        self.blocks = blocks
+        self.seed = seed
+        self.order: List[str] = []
+        self.heights: Dict[str, int] = {}
+        self.shapes: Dict[Tuple[str, str], torch.Size] = {}
+        self.kept: Dict[Tuple[str, str], List[torch.Tensor]] = defaultdict(list)
+        self.maps: Dict[int, Tuple[torch.Tensor, torch.Tensor]] = {}
+        self.handles: List[Any] = []
+
+    def __enter__(self) -> '_Sketches':
+        for name, block in self.blocks.items():
+            self.handles.append(block.register_forward_hook(self._tap(name)))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self.handles:
+            handle.remove()
+        missing = [name for name in self.blocks if name not in self.order]
+        if missing and not self.order:
+            raise ValueError(f'None of the blocks {", ".join(missing)} ran.')
+
+    def _tap(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Tuple[Any, ...], output: Any) -> None:
+            if name not in self.order:
+                self.order.append(name)
+            for side, border in (('in', inputs), ('out', output if isinstance(output, tuple) else (output,))):
+                tensors = [x for x in border if isinstance(x, torch.Tensor)]
+                self.shapes[name, side] = tensors[0].shape[1:]
+                self.kept[name, side].append(self._sketch(torch.cat([x.flatten(1) for x in tensors], dim=1)))
+            if tensors[0].ndim == 4:
+                self.heights[name] = tensors[0].shape[-2]
+        return hook
+
+    def _sketch(self, x: torch.Tensor) -> torch.Tensor:
+        """ Count sketch (Charikar et al. 2002): each number with a random sign is added to one of a few at random."""
+        size = x.shape[1]
+        if size <= _SKETCH:
+            return x
+        if size not in self.maps:
+            generator = torch.Generator().manual_seed(self.seed)
+            self.maps[size] = (
+                torch.randint(_SKETCH, (size,), generator=generator),
+                2 * torch.randint(2, (size,), generator=generator) - 1)
+        places, signs = self.maps[size]
+        return x.new_zeros(len(x), _SKETCH).index_add_(1, places, x * signs)
+
+
+def run_information(
+        specs: Sequence[str],
+        data_dir: Path,
+        output: Path,
+        checkpoints: Sequence[str] = (),
+        pretrained: bool = False,
+        weight_init: str = 'model',
+        split: str = 'validation',
+        img_size: Optional[int] = None,
+        samples: int = 3000,
+        dimensions: int = 16,
+        seeds: int = 3,
+) -> None:
+    """ Measure information in the blocks of networks, and write tables and a picture.
+
+    Batch norms use their running statistics; those of initial weights are taken of the images.
+
+    Args:
+        specs: Models of timm, as `plan` takes them.
+        data_dir: Image folder.
+        output: Folder to write: information.csv, probes.csv, ranking.csv, information.png, args.json.
+        checkpoints: States of a training to measure beside the first, as `plan` takes them.
+        pretrained: Begin with timm's weights rather than initial ones.
+        weight_init: Initial weights, as `create_network` takes them.
+        split: Split of the images.
+        img_size: Size of the images, that of the first model's weights if None.
+        samples: Images of each seed.
+        dimensions: Dimensions of P and Q.
+        seeds: Seeds, of initial weights, choice of images, sketches and noise: 0, 1, ...
+
+    Raises:
+        ValueError: If something given can't be used, or there are too few images.
+        RuntimeError: If weights can't be had, or don't fit.
+    """
+    check_output(output)
+    from .plots import draw_information  # before the work is done
+
+    subjects = plan(specs, checkpoints)
+    if img_size is None:
+        cfg: Any = timm.get_pretrained_cfg(subjects[0].name)
+        img_size = int(cfg.input_size[-1])
+    console = create_console()
+    blocks: List[Dict[str, Any]] = []
+    probes: List[Dict[str, Any]] = []
+    for seed in range(seeds):
+        images = load_images(data_dir, split, img_size, samples, seed)
+        for subject in subjects:
+            network = create_network(subject, images.num_classes, img_size, seed, weight_init, pretrained)
+            pixels = normalize(images.pixels, network.model)
+            random_seed(seed)
+            network.model.eval()
+            if network.state == 'initial':
+                calibrate_norms(network.model, pixels.split(100))
+            try:
+                found = measure_information(
+                    network.model, network.blocks, pixels, images.targets, dimensions, seed=seed)
+            except ValueError as e:
+                raise ValueError(f'{subject.spec}, {network.state}, seed {seed}: {e}') from None
+            about = dict(model=subject.spec, state=network.state, seed=seed)
+            blocks += [{**about, **vars(row)} for row in found.blocks]
+            probes += [{**about, **vars(row)} for row in found.probes]
+            console.print(f'{subject.spec}  {network.state}  seed {seed}')
+    ranking = rank(blocks)
+    arguments = dict(
+        models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
+        data=data_dir.name, split=split, img_size=img_size, samples=samples, dimensions=dimensions,
+        noises=list(NOISES), seeds=seeds, torch=torch.__version__, timm=timm.__version__)
+    with replacing(output) as new:
+        new.mkdir()
+        write_csv(new / 'information.csv', blocks)
+        write_csv(new / 'probes.csv', probes)
+        write_csv(new / 'ranking.csv', ranking)
+        (new / 'args.json').write_text(json.dumps(arguments, indent=2) + '\n')
+        draw_information(new / 'information.png', blocks, probes, ranking)
+    table = Table(box=None, pad_edge=False, header_style='bold')
+    for heading in ('state', 'noise', 'estimator', 'model'):
+        table.add_column(heading, overflow='fold')
+    for heading in ('nats', 'of independent'):
+        table.add_column(heading, justify='right')
+    for row in ranking:
+        table.add_row(
+            row['state'], f'{row["noise"]:g}', row['estimator'], row['model'], show(row['nats'], row['deviation']),
+            f'{row["shuffled"]:.2g}')
+    console.print(table)
+    console.print(f'\ntables and picture  {output}')
+
+
+def rank(blocks: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """ Networks by the mean information of their blocks that keep the shape, the most first, at each level of noise."""
+    ranking = []
+    about = dict.fromkeys((row['state'], row['noise'], row['estimator']) for row in blocks)
+    for state, noise, estimator in about:
+        rows = []
+        for model in dict.fromkeys(model for model, of in states(blocks) if of == state):
+            own = [row for row in blocks if row['keeps_shape'] and (
+                row['model'], row['state'], row['noise'], row['estimator']) == (model, state, noise, estimator)]
+            nats, deviation = over_seeds(own, 'nats')
+            rows.append(dict(
+                state=state, noise=noise, estimator=estimator, model=model, nats=nats, deviation=deviation,
+                shuffled=over_seeds(own, 'shuffled')[0], blocks=len({row['block'] for row in own})))
+        ranking += sorted(rows, key=lambda row: row['nats'], reverse=True)
+    return ranking

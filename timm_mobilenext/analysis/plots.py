@@ -1,0 +1,161 @@
+""" Pictures of what the instruments measured, as PNG; needs matplotlib"""
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..plots import FAINT, INK, RIGHT, WRONG
+from .tables import over_seeds, states
+
+__all__ = ['draw_gradients', 'draw_information']
+
+Rows = Sequence[Dict[str, Any]]
+_COLORS = RIGHT, WRONG, '#6d28d9', '#1d4ed8', '#a16207', '#be185d'
+_KINDS = 'pointwise', 'depthwise', 'convolution', 'linear', 'norm', 'other'
+
+
+def _dress(axes: Any, heading: str, label: str = '') -> None:
+    axes.set_title(heading, color=INK, fontsize=10, loc='left')
+    axes.set_xlabel(label, color=INK, fontsize=9)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.grid(axis='y', color=FAINT, alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+
+
+def _colors(rows: Rows) -> Dict[str, str]:
+    models = list(dict.fromkeys(row['model'] for row in rows))
+    return {model: _COLORS[i % len(_COLORS)] for i, model in enumerate(models)}
+
+
+def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = False, **style: Any) -> None:
+    """ A line through the blocks of a network, and a band of a deviation over seeds."""
+    by_place: Dict[int, List[Dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_place[row['place']].append(row)
+    places = sorted(by_place)
+    depths = [by_place[place][0]['depth'] for place in places]
+    means, deviations = np.array([over_seeds(by_place[place], key, geometric) for place in places]).T
+    axes.plot(depths, means, marker='.', color=color, lw=1.5, ms=4, **style)
+    if np.isfinite(deviations).any():
+        low, high = (means / deviations, means * deviations) if geometric else (means - deviations, means + deviations)
+        axes.fill_between(depths, low, high, color=color, alpha=0.15, lw=0)
+
+
+def _by_resolution(rows: Rows) -> List[Dict[str, Any]]:
+    """ Rows whose depth is the stride's place, the blocks of a stride spread evenly from it on."""
+    strides: Dict[float, List[int]] = defaultdict(list)
+    for row in rows:
+        if math.isfinite(row['stride']) and row['place'] not in strides[row['stride']]:
+            strides[row['stride']].append(row['place'])
+    moved = []
+    for row in rows:
+        if math.isfinite(row['stride']):
+            places = sorted(strides[row['stride']])
+            depth = math.log2(row['stride']) + 0.85 * places.index(row['place']) / len(places)
+            moved.append({**row, 'depth': depth})
+    return moved
+
+
+def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
+    """ Draw gradients: a row for each state of the weights, all networks in each.
+
+    Columns: the norm at the blocks' outputs by relative depth and by resolution, what blocks do to it, gradient by
+    weight of each kind of weights, and gradient confusion.
+    """
+    told = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
+    colors = _colors(rows['blocks'])
+    kinds = [kind for kind in _KINDS if any(row['kind'] == kind for row in rows['parameters'])]
+    figure = Figure(figsize=(17, 0.6 + 3.1 * len(told)), dpi=120, layout='constrained')
+    grid = figure.subplots(len(told), 5, squeeze=False)
+    for state, row_of_axes in zip(told, grid, strict=True):
+        depth, resolution, ratio, weights, confusion = row_of_axes
+        for model, color in colors.items():
+            blocks, parameters, confused = (
+                [row for row in rows[kind] if (row['model'], row['state']) == (model, state)]
+                for kind in ('blocks', 'parameters', 'confusion'))
+            if not blocks:
+                continue
+            _plot_depth(depth, blocks, 'norm_out', color, geometric=True, label=model)
+            if moved := _by_resolution(blocks):
+                _plot_depth(resolution, moved, 'norm_out', color, geometric=True)
+            _plot_depth(ratio, blocks, 'ratio', color, geometric=True)
+            shift = (list(colors).index(model) - (len(colors) - 1) / 2) * 0.8 / len(colors)
+            names = {row['block'] for row in blocks}
+            for place, kind in enumerate(kinds):
+                of = [row for row in parameters if row['kind'] == kind and row['group'] in names]
+                if of:
+                    mean, deviation = over_seeds(of, 'ratio', geometric=True)
+                    weights.plot(place + shift, mean, 'o', color=color, ms=5)
+                    if math.isfinite(deviation):
+                        weights.plot([place + shift] * 2, [mean / deviation, mean * deviation], color=color, lw=1.5)
+            mean, deviation = over_seeds([row for row in confused if row['group'] == 'all'], 'confusion')
+            confusion.barh(list(colors).index(model), mean, xerr=0 if math.isnan(deviation) else deviation,
+                           color=color, alpha=0.5, height=0.6)
+        _dress(depth, f'{state}: gradient norm at blocks', 'relative depth')
+        _dress(resolution, 'the same by resolution', 'stride')
+        _dress(ratio, 'gradient norm, input by output', 'relative depth')
+        _dress(weights, 'gradient by weight, in blocks')
+        _dress(confusion, 'least cosine of two batches')
+        for axes in (depth, resolution, ratio, weights):
+            axes.set_yscale('log')
+        depth.legend(frameon=False, fontsize=8)
+        ticks = range(1, 6)
+        resolution.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
+        ratio.axhline(1, color=FAINT, lw=1)
+        weights.set_xticks(range(len(kinds)), kinds, fontsize=8)
+        for axes in (depth, resolution, ratio, weights):  # numbers rather than powers
+            axes.yaxis.set_major_formatter('{x:g}')
+        ratio.yaxis.set_minor_formatter('{x:g}')
+        ratio.tick_params(which='minor', labelsize=7, colors=INK)
+        confusion.set(yticks=[], ylim=(len(colors) - 0.5, -0.5))
+        confusion.axvline(0, color=FAINT, lw=1)
+    figure.savefig(file, format='png')
+
+
+def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> None:
+    """ Draw information: two rows for each state of the weights, all networks in each.
+
+    First the information between input and output of each block, at each level of noise, both estimators, and the
+    means of the blocks that keep their shape. Then what linear maps read from each block's output.
+    """
+    told = list(dict.fromkeys(state for _, state in states(blocks)))
+    noises = list(dict.fromkeys(row['noise'] for row in blocks))
+    colors = _colors(blocks)
+    columns = len(noises) + 1
+    figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(told)), dpi=120, layout='constrained')
+    grid = figure.subplots(2 * len(told), columns, squeeze=False)
+    lines = dict(gaussian='-', kernel=':')
+    for place, state in enumerate(told):
+        upper, lower = grid[2 * place], grid[2 * place + 1]
+        for axes, noise in zip(upper, noises, strict=False):
+            for model, color in colors.items():
+                for estimator, line in lines.items():
+                    own = [row for row in blocks if (row['model'], row['state'], row['noise'], row['estimator']) == (
+                        model, state, noise, estimator)]
+                    if own:
+                        _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}, {estimator}')
+            _dress(axes, f'{state}: nats at noise {noise:g}', 'relative depth')
+            axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        bars = upper[-1]
+        labels: List[str] = []
+        for row in [row for row in ranking if row['state'] == state]:
+            bars.barh(len(labels), row['nats'], xerr=0 if math.isnan(row['deviation']) else row['deviation'],
+                      color=colors[row['model']], alpha=0.35 if row['estimator'] == 'kernel' else 0.7, height=0.7)
+            labels.append(f'{row["noise"]:g}, {row["estimator"]}')
+        bars.set_yticks(range(len(labels)), labels)
+        bars.set_ylim(len(labels) - 0.5, -0.5)
+        _dress(bars, 'mean of blocks that keep the shape', 'nats')
+        for axes, key, heading in (
+                (lower[0], 'top1', 'top-1 of a linear probe, %'), (lower[1], 'pixels', 'pixels explained by a ridge')):
+            for model, color in colors.items():
+                own = [row for row in probes if (row['model'], row['state']) == (model, state)]
+                if own:
+                    _plot_depth(axes, own, key, color)
+            _dress(axes, f'{state}: {heading}', 'relative depth')
+        for axes in lower[2:]:
+            axes.axis('off')
+        lower[2].legend(*upper[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='upper left')
+    figure.savefig(file, format='png')

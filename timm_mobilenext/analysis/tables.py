@@ -1,0 +1,61 @@
+""" Rows of what was measured: means over seeds, and CSV files"""
+import csv
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
+
+import numpy as np
+from rich.console import Console
+
+__all__ = ['create_console', 'over_seeds', 'show', 'states', 'write_csv']
+
+Rows = Sequence[Dict[str, Any]]
+
+
+def create_console() -> Console:
+    """ Where tables are printed, in rows for a terminal's width, or for other programs."""
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
+
+
+def over_seeds(rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False) -> Tuple[float, float]:
+    """ Mean and deviation over seeds of each seed's mean, rows without a finite number left out.
+
+    Args:
+        rows: Rows, each with its `seed`.
+        key: What to take the mean of.
+        geometric: Geometric means and the deviation as a factor, for what is multiplied from block to block.
+
+    Returns:
+        Mean and deviation, NaN where there are no numbers, or no two seeds.
+    """
+    values: Dict[int, List[float]] = defaultdict(list)
+    for row in rows:
+        if math.isfinite(row[key]) and (not geometric or row[key] > 0):
+            values[row['seed']].append(math.log(row[key]) if geometric else row[key])
+    means = np.array([np.mean(of) for of in values.values()])
+    mean = means.mean() if len(means) else math.nan
+    deviation = means.std(ddof=1) if len(means) > 1 else math.nan
+    return (math.exp(mean), math.exp(deviation)) if geometric else (float(mean), float(deviation))
+
+
+def show(mean: float, deviation: float, digits: int = 3, geometric: bool = False) -> str:
+    """ A mean and its deviation as people write them."""
+    if math.isnan(deviation):
+        return f'{mean:.{digits}g}'
+    return f'{mean:.{digits}g} ×/ {deviation:.{digits}g}' if geometric else f'{mean:.{digits}g} ± {deviation:.2g}'
+
+
+def states(rows: Rows) -> List[Tuple[str, str]]:
+    """ Models and states of their weights, in the order in which they come."""
+    return list(dict.fromkeys((row['model'], row['state']) for row in rows))
+
+
+def write_csv(file: Path, rows: Rows) -> None:
+    """ Write rows, numbers to six digits."""
+    with open(file, 'w', newline='') as lines:
+        writer = csv.DictWriter(lines, list(rows[0]), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(
+            {key: f'{value:.6g}' if isinstance(value, float) else value for key, value in row.items()} for row in rows)

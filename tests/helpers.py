@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+from PIL import Image
 from processes import start_cli
 from torch import nn
 
@@ -16,9 +18,8 @@ except ImportError:  # timm before 1.0.31
     from timm.utils import reparameterize_model
 
 __all__ = [
-    'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli', 'SHIPPED',
-    'timm_version',
-    'TINY', 'TOKEN',
+    'colour_folder', 'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli',
+    'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
 ]
 
 MODELS = [
@@ -62,6 +63,18 @@ def rel_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest difference, relative to the largest value."""
     assert actual.shape == expected.shape
     return ((actual.double() - expected.double()).abs().max() / expected.double().abs().max()).item()
+
+
+def colour_folder(root: Path, count: int) -> Path:
+    """Image folder of two classes that colour tells apart, so many images of each to train and to validate."""
+    generator = np.random.RandomState(0)
+    for split in ('train', 'validation'):
+        for number, name in enumerate(('dark', 'light')):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.randint(0, 128, (12, 16, 3)) + 127 * number
+                Image.fromarray(pixels.astype('uint8')).save(root / split / name / f'{i}.png')
+    return root
 
 
 class Evil:

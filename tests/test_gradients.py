@@ -4,11 +4,10 @@ import json
 import math
 import os
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import randomize, run_cli
+from helpers import colour_folder, randomize, run_cli
 from PIL import Image
 from torch import nn
 
@@ -25,16 +24,7 @@ TWO_BLOCKS = [['sg_r1_k3_s2_e2_c16'], ['sg_r1_k3_s1_e2_c16']]
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Two classes that colour tells apart, 24 images of each to train and to validate."""
-    root = tmp_path_factory.mktemp('images')
-    generator = np.random.RandomState(0)
-    for split in ('train', 'validation'):
-        for number, name in enumerate(('dark', 'light')):
-            (root / split / name).mkdir(parents=True)
-            for i in range(24):
-                pixels = generator.randint(0, 128, (12, 16, 3)) + 127 * number
-                Image.fromarray(pixels.astype('uint8')).save(root / split / name / f'{i}.png')
-    return root
+    return colour_folder(tmp_path_factory.mktemp('images'), 24)
 
 
 def batches(number=2, size=4, img_size=32, num_classes=10, dtype=torch.float32):
@@ -227,6 +217,7 @@ def test_images(folder):
     assert torch.equal(images.pixels.float().mean((1, 2, 3)) > 127, images.targets == 1)
     assert torch.equal(load_images(folder, 'train', 16, 40, seed=1).pixels, images.pixels)
     assert not torch.equal(load_images(folder, 'train', 16, 40, seed=2).pixels, images.pixels)
+    assert set(load_images(folder, 'val', 16, 20).targets.tolist()) == {0, 1}
 
 
 def test_command(folder, tmp_path):
@@ -281,6 +272,21 @@ def test_bad_input(folder, tmp_path, change, message):
     with pytest.raises(ValueError, match=f'^{message}$'):
         run_gradients(output=tmp_path / 'out', **kwargs)
     assert not list(tmp_path.iterdir())
+
+
+def test_checkpoints_are_loaded(tmp_path):
+    file = tmp_path / 'checkpoint-3.pth.tar'
+    model = timm.create_model('mobilenetv2_035', num_classes=2)
+    torch.save(dict(state_dict=model.state_dict(), epoch=3), file)
+    _, subject = plan(['mobilenetv2_035'], [str(file)])
+    network = create_network(subject, 2, 32)
+    assert network.state == 'after epoch 4'
+    loaded = network.model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
+    _, subject = plan(['mobilenext_035'], [str(file)])
+    with pytest.raises(RuntimeError, match='conv_pw1') as e:
+        create_network(subject, 2, 32)
+    assert len(str(e.value).splitlines()) == 1
 
 
 def test_checkpoint_of_other_classes(folder, tmp_path):

@@ -2,7 +2,7 @@
 
 A deterministic map of a continuous input has infinite mutual information with it. So what is estimated is
 I(P x; Q f(x) + s e): x and f(x) are a block's input and output, P and Q fixed linear maps to the same few dimensions,
-whitened, and e noise of deviation 1. P and Q are a random sketch, and the principal components of other images'
+whitened, and e noise of deviation 1. P and Q are a random sketch, and the first principal components of other images'
 sketches. The level s says how fine what is asked for is. Units are nats.
 
 Two estimators of different kinds, each fitted on images that it is not measured on:
@@ -65,6 +65,12 @@ def _inverse_root(covariance: torch.Tensor) -> torch.Tensor:
     return vectors * values.clamp(min=values[-1] * 1e-12).rsqrt() @ vectors.T
 
 
+def _whiten(samples: torch.Tensor) -> torch.Tensor:
+    """ Samples of mean 0 and the unit matrix for their covariance, by a linear map."""
+    centered = samples - samples.mean(0)
+    return centered @ _inverse_root(centered.T @ centered / len(centered))
+
+
 def gaussian_information(x: torch.Tensor, ys: Sequence[torch.Tensor]) -> List[float]:
     """ Mutual information of two variables by their canonical correlations, right where both are Gaussian.
 
@@ -120,8 +126,8 @@ def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 
     Raises:
         ValueError: If there are too few samples.
     """
-    x = x.double()
     _check_samples(len(x), x.shape[1], 'samples')
+    x = _whiten(x.double())  # distances are of no more meaning in one direction than in another
     stacked = torch.cat([y.double() for y in ys], dim=1)
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(x.shape[1], _FEATURES, dtype=x.dtype, generator=generator)
@@ -264,7 +270,7 @@ def measure_information(
     borders = _Sketches(blocks, seed)
     with borders:
         for batch in pixels.split(batch_size):
-            model(batch)
+            model(batch.clone())  # the network may write in it
     found = Information()
     generator = torch.Generator().manual_seed(seed)
     small = F.adaptive_avg_pool2d(pixels, _PIXELS).flatten(1).double()
@@ -276,16 +282,18 @@ def measure_information(
         for side, sketch in zip(('input', 'output'), sketches, strict=True):
             if not sketch.isfinite().all():
                 raise ValueError(f'The {side} of block {name} is no finite number for some images.')
-        (x, explained_in), (y, explained_out) = (_whiten(sketch, components, dimensions) for sketch in sketches)
+        (x, explained_in), (y, explained_out) = (_project(sketch, components, dimensions) for sketch in sketches)
         keeps_shape = borders.shapes[name, 'in'] == borders.shapes[name, 'out']
-        noisy = [y + noise * torch.randn(y.shape, dtype=y.dtype, generator=generator) for noise in noises]
+        # the same at each level, so that levels differ by nothing else
+        noise = torch.randn(y.shape, dtype=y.dtype, generator=generator)
+        noisy = [y + level * noise for level in noises]
         # every output with the input of another image
         shuffled = [of[torch.randperm(len(y), generator=generator)] for of in noisy]
         for key, estimate in ESTIMATORS.items():
             nats = estimate(x, [*noisy, *shuffled])
-            for i, noise in enumerate(noises):
+            for i, level in enumerate(noises):
                 found.blocks.append(BlockInformation(
-                    *about, keeps_shape, explained_in, explained_out, noise, key, nats[i], nats[len(noises) + i]))
+                    *about, keeps_shape, explained_in, explained_out, level, key, nats[i], nats[len(noises) + i]))
         fit = slice(components, None)  # as many as the estimators had, the others to test on
         test = slice(0, components)
         read = _ridge(
@@ -298,20 +306,20 @@ def measure_information(
     return found
 
 
-def _whiten(sketch: torch.Tensor, components: int, dimensions: int) -> Tuple[torch.Tensor, float]:
-    """ Principal components of the first samples, of variance 1 there, of all others; and their part of the variance.
+def _project(sketch: torch.Tensor, components: int, dimensions: int) -> Tuple[torch.Tensor, float]:
+    """ Principal components of the first samples, in all others, whitened; and their part of the variance there.
 
     Raises:
-        ValueError: If the samples have fewer dimensions.
+        ValueError: If the samples vary in fewer dimensions.
     """
-    first = sketch[:components]
-    mean = first.mean(0)
-    _, deviations, directions = torch.linalg.svd(first - mean, full_matrices=False)
+    first, others = sketch[:components], sketch[components:]
+    _, deviations, directions = torch.linalg.svd(first - first.mean(0), full_matrices=False)
     if len(deviations) < dimensions or deviations[dimensions - 1] <= deviations[0] * 1e-6:
         raise ValueError(f'A tensor varies in fewer than {dimensions} dimensions: give fewer.')
-    kept = directions[:dimensions] / (deviations[:dimensions, None] / math.sqrt(components - 1))
-    explained = (deviations[:dimensions].square().sum() / deviations.square().sum()).item()
-    return (sketch[components:] - mean) @ kept.T, explained
+    others = others - others.mean(0)
+    kept = others @ directions[:dimensions].T
+    explained = (kept.square().sum() / others.square().sum()).item()
+    return _whiten(kept), explained
 
 
 class _Sketches:
@@ -329,7 +337,11 @@ class _Sketches:
 
     def __enter__(self) -> '_Sketches':
         for name, block in self.blocks.items():
-            self.handles.append(block.register_forward_hook(self._tap(name)))
+            # before it runs, for it may write in what it reads
+            self.handles.append(block.register_forward_pre_hook(
+                lambda module, inputs, name=name: self._keep(name, 'in', inputs)))
+            self.handles.append(block.register_forward_hook(
+                lambda module, inputs, output, name=name: self._keep(name, 'out', output)))
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -339,23 +351,20 @@ class _Sketches:
         if missing and not self.order:
             raise ValueError(f'None of the blocks {", ".join(missing)} ran.')
 
-    def _tap(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: Tuple[Any, ...], output: Any) -> None:
-            if name not in self.order:
-                self.order.append(name)
-            for side, border in (('in', inputs), ('out', output if isinstance(output, tuple) else (output,))):
-                tensors = [x for x in border if isinstance(x, torch.Tensor)]
-                self.shapes[name, side] = tensors[0].shape[1:]
-                self.kept[name, side].append(self._sketch(torch.cat([x.flatten(1) for x in tensors], dim=1)))
-            if tensors[0].ndim == 4:
-                self.heights[name] = tensors[0].shape[-2]
-        return hook
+    def _keep(self, name: str, side: str, border: Any) -> None:
+        tensors = [x for x in (border if isinstance(border, tuple) else (border,)) if isinstance(x, torch.Tensor)]
+        if name not in self.order:
+            self.order.append(name)
+        self.shapes[name, side] = tensors[0].shape[1:]
+        self.kept[name, side].append(self._sketch(torch.cat([x.flatten(1) for x in tensors], dim=1)))
+        if tensors[0].ndim == 4:
+            self.heights[name] = tensors[0].shape[-2]
 
     def _sketch(self, x: torch.Tensor) -> torch.Tensor:
         """ Count sketch (Charikar et al. 2002): each number with a random sign is added to one of a few at random."""
         size = x.shape[1]
         if size <= _SKETCH:
-            return x
+            return x  # a copy, as cat makes one
         if size not in self.maps:
             generator = torch.Generator().manual_seed(self.seed)
             self.maps[size] = (

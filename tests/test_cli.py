@@ -37,6 +37,8 @@ def cli(*arguments):
     (['--version'], 'timm-mobilenext '),
     (['demo', '--help'], '--data-dir'),
     (['detect', 'train', '--help'], '--backbone'),
+    (['analyze', 'gradients', '--help'], '--models'),
+    (['analyze', 'information', '--help'], '--dimensions'),
 ])
 def test_help_and_version_import_nothing_slow(arguments, shown):
     package = os.path.join(os.path.dirname(os.path.dirname(__file__)), 'timm_mobilenext')

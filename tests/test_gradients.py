@@ -103,6 +103,8 @@ def test_place_depth_and_stride():
     ('mobilenext_035', 20, {'pointwise', 'depthwise', 'norm'}),
     ('mobilenetv2_035', 17, {'pointwise', 'depthwise', 'norm'}),
     ('resnet10t', 4, {'convolution', 'pointwise', 'norm'}),
+    ('densenet121', 58, {'convolution', 'pointwise', 'norm'}),
+    ('swin_tiny_patch4_window7_224', 12, {'linear', 'norm', 'other'}),
     ('convnext_atto', 12, {'depthwise', 'pointwise', 'linear', 'norm', 'other'}),
     ('test_vit', 6, {'linear', 'norm', 'other'}),
 ])
@@ -190,7 +192,55 @@ def test_no_finite_gradient_is_told():
         measure_gradients(model, find_blocks(model, 'it'), data[:1])
 
 
+class Explode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * math.nan
+
+
+def test_no_finite_gradient_of_a_finite_loss_is_told():
+    model = timm.create_model('mobilenext_035', num_classes=10)
+    model.blocks[3][1].conv_dw1.register_forward_pre_hook(lambda module, inputs: (Explode.apply(inputs[0]),))
+    with pytest.raises(ValueError, match=r'^The gradient at block blocks\.\d\.\d in batch 0 is no finite number\.$'):
+        measure_gradients(model, find_blocks(model, 'it'), batches())
+
+
+class Lists(nn.Module):
+    def forward(self, tensors):
+        return [2 * tensors[0], 3 * tensors[1]]
+
+
+def test_blocks_of_lists():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = Lists()
+            self.head = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.head(torch.cat(self.block([x.mean((2, 3)), x.amax((2, 3))]), 1))
+
+    model = Model()
+    data = batches(num_classes=2)
+    images = data[0][0].clone().requires_grad_()
+    inputs = [images.mean((2, 3)), images.amax((2, 3))]
+    F.cross_entropy(model.head(torch.cat([2 * inputs[0], 3 * inputs[1]], 1)), data[0][1]).backward(inputs=inputs)
+    found = measure_gradients(model, dict(block=model.block), data)
+    assert found.blocks[0].norm_in == pytest.approx(math.hypot(*(x.grad.norm().item() for x in inputs)))
+
+    model.block = nn.Identity()
+    model.forward = lambda x: model.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) * model.block(2))
+    with pytest.raises(ValueError, match='^Block block takes no tensor that a gradient goes to'):
+        measure_gradients(model, dict(block=model.block), data)
+
+
 def test_no_blocks_are_told():
+    with pytest.raises(ValueError, match='^cait has no blocks to look into. Looked for .*; its modules are .*, blocks'):
+        find_blocks(timm.create_model('cait_xxs24_224', device='meta'), 'cait')
     with pytest.raises(ValueError) as e:
         find_blocks(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), 'mine')
     assert str(e.value) == (
@@ -228,7 +278,7 @@ def test_command(folder, tmp_path):
         ENV, 'analyze', 'gradients', '--models', 'mobilenext_035', 'mobilenetv2_035', '--data-dir', folder,
         '--checkpoint', f'mobilenext_035={tmp_path / "last.pth.tar"}', '--weight-init', 'authors', '--img-size', 32,
         '--batch-size', 4, '--batches', 3, '--seeds', 2, '-o', tmp_path / 'out')
-    assert [line.split()[:2] for line in printed.splitlines() if ' ×/ ' in line] == [
+    assert [line.split()[:2] for line in printed.splitlines() if line.count(' ×/ ') > 1] == [
         ['mobilenext_035', 'initial'], ['mobilenext_035', 'after'], ['mobilenetv2_035', 'initial']]
     blocks = rows(tmp_path / 'out' / 'blocks.csv')
     assert len(blocks) == (20 + 20 + 17) * 3 * 2
@@ -257,6 +307,8 @@ def test_command(folder, tmp_path):
     (dict(specs=['mobilenext_035,noskip']), "mobilenext_035,noskip: 'noskip' is no argument, give NAME,KEY=VALUE .*"),
     (dict(specs=['mobilenext_035,no=1']), 'mobilenext_035,no=1 can not be created: .*no.*'),
     (dict(weight_init='xavier'), "weight_init 'xavier' is none of model, authors, timm."),
+    (dict(pretrained=True, weight_init='timm'), "weight_init 'timm' and pretrained weights contradict each other: leave"
+                                                ' one out.'),
     (dict(pretrained=True), 'mobilenext_035 has no pretrained weights: give a checkpoint, or leave --pretrained out.'),
     (dict(specs=['mobilenext_050.cifar10'], pretrained=True),
      'mobilenext_050.cifar10 has 10 classes, the data has 2: give weights and data of the same.'),
@@ -280,13 +332,40 @@ def test_checkpoints_are_loaded(tmp_path):
     torch.save(dict(state_dict=model.state_dict(), epoch=3), file)
     _, subject = plan(['mobilenetv2_035'], [str(file)])
     network = create_network(subject, 2, 32)
-    assert network.state == 'after epoch 4'
+    assert subject.state == 'after epoch 4'
     loaded = network.model.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in model.state_dict().items())
     _, subject = plan(['mobilenext_035'], [str(file)])
     with pytest.raises(RuntimeError, match='conv_pw1') as e:
         create_network(subject, 2, 32)
     assert len(str(e.value).splitlines()) == 1
+
+
+def test_checkpoints_of_one_state_are_seeds(tmp_path):
+    files = []
+    for seed in (1, 2):
+        files.append(str(tmp_path / f'seed{seed}.pth.tar'))
+        torch.manual_seed(seed)
+        model = timm.create_model('mobilenext_035', num_classes=2)
+        torch.save(dict(state_dict=model.state_dict(), epoch=7), files[-1])
+    first, after = plan(['mobilenext_035'], files, seeds=2)
+    assert (first.state, after.state) == ('initial', 'after epoch 8')
+    assert [after.weights(seed) for seed in (0, 1)] == files
+    stems = [create_network(after, 2, 32, seed).model.conv_stem.weight for seed in (0, 1)]
+    assert torch.equal(stems[1], model.conv_stem.weight) and not torch.equal(*stems)
+    with pytest.raises(ValueError, match='mobilenext_035 has 2 checkpoints of a state, after epoch 8: give one, or one'
+                                         ' for each of the 3 seeds'):
+        plan(['mobilenext_035'], files, seeds=3)
+    with pytest.raises(ValueError, match='seed1.pth.tar is given twice: give each checkpoint once'):
+        plan(['mobilenext_035'], [files[0], files[0]], seeds=2)
+
+
+def test_arguments_with_commas():
+    arch_def = '[["sg_r1_k3_s2_e2_c32"],["sg_r1_k3_s2_e6_c48"]]'
+    [subject] = plan([f'mobilenext_035,arch_def={arch_def},bn_eps=0.1,act_layer=silu'])
+    assert dict(subject.kwargs) == dict(
+        arch_def=[['sg_r1_k3_s2_e2_c32'], ['sg_r1_k3_s2_e6_c48']], bn_eps=0.1, act_layer='silu')
+    assert len(create_network(subject, 2, 32).blocks) == 2
 
 
 def test_checkpoint_of_other_classes(folder, tmp_path):

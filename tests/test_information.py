@@ -44,6 +44,14 @@ def test_gaussian_pairs(estimator, dimensions, correlation):
 
 
 @pytest.mark.parametrize('estimator', list(ESTIMATORS))
+@pytest.mark.parametrize('samples, error', [(2000, 0.08), (640, 0.15)])
+def test_gaussian_pairs_at_the_command(estimator, samples, error):
+    """With as many samples as the command has by default, and with as few as are let through."""
+    x, y, known = gaussians(samples, 16, 0.8)
+    assert ESTIMATORS[estimator](x, [y]) == [pytest.approx(known, rel=error)]
+
+
+@pytest.mark.parametrize('estimator', list(ESTIMATORS))
 @pytest.mark.parametrize('dimensions', [2, 16])
 def test_independent_pairs(estimator, dimensions):
     x, y, _ = gaussians(1000, dimensions, 0.8)
@@ -115,7 +123,7 @@ class Known(nn.Module):
 class Mirror(nn.Module):
     def forward(self, x):
         y = -2 * x.flip(3)
-        x.zero_()  # as a block may that begins with an activation in place
+        x.zero_()  # a block may that begins with an activation in place
         return y
 
 
@@ -124,22 +132,25 @@ class Forget(nn.Module):
         return torch.randn_like(x) * torch.linspace(1, 3, x.shape[-1])
 
 
-@pytest.fixture(scope='module')
-def known():
+@pytest.fixture(scope='module', params=[8, 24], ids=['whole', 'sketched'])
+def known(request):
     torch.manual_seed(0)
     model = Known()
-    # of clear principal components, few enough numbers to need no sketch
-    images = torch.randn(1500, 3, 8, 8) * torch.linspace(0.1, 2, 192).exp().view(3, 8, 8)
+    # four clear components; of 8 px the numbers are few enough to need no sketch
+    side = request.param
+    patterns = torch.randn(4, 3, side, side) * torch.tensor([8, 6, 4, 3]).view(4, 1, 1, 1)
+    factors = torch.randn(1500, 4)
+    images = torch.einsum('nk,kchw->nchw', factors, patterns) + 0.1 * torch.randn(1500, 3, side, side)
     blocks = dict(model.named_children())
-    targets = (images[:, 2, 7, 7] > 0).long()
-    return measure_information(model, blocks, images, targets, dimensions=4)
+    targets = (factors[:, 0] > 0).long()
+    return measure_information(model, blocks, images.split(100), targets, dimensions=4)
 
 
 @pytest.mark.parametrize('estimator', list(ESTIMATORS))
 @pytest.mark.parametrize('noise', NOISES)
 def test_blocks_of_known_information(known, estimator, noise):
     rows = {row.block: row for row in known.blocks if (row.estimator, row.noise) == (estimator, noise)}
-    # the same components, and noise on them
+    # the same four components, and noise on them
     channel = 4 / 2 * math.log(1 + 1 / noise ** 2)
     assert rows['same'].nats == pytest.approx(channel, rel=0.1, abs=0.05)
     assert rows['mirror'].nats == pytest.approx(channel, rel=0.1, abs=0.05)
@@ -164,16 +175,20 @@ def test_noise_lowers_information_in_a_network(name, kwargs):
     model = timm.create_model(name, num_classes=2, **kwargs).eval()
     images = nn.functional.interpolate(torch.randn(600, 3, 4, 4), 64, mode='bilinear')
     calibrate_norms(model, images.split(100))
-    found = measure_information(model, find_blocks(model, name), images, torch.arange(600) % 2, dimensions=4)
+    found = measure_information(
+        model, find_blocks(model, name), images.split(100), torch.arange(600) % 2, dimensions=4)
     for estimator in ESTIMATORS:
-        nats = torch.tensor([row.nats for row in found.blocks if row.estimator == estimator]).view(-1, 3)
+        nats = torch.tensor(
+            [row.nats for row in found.blocks if row.estimator == estimator and not row.tensor]).view(-1, 3)
         assert len(nats) == len(find_blocks(model, name))
         assert nats.mean(0)[0] > nats.mean(0)[1] > nats.mean(0)[2] > 0
         assert (nats.diff(dim=1) < 0.1).all()  # in each block but for errors
         shuffled = torch.tensor([row.shuffled for row in found.blocks if row.estimator == estimator])
         assert abs(shuffled.mean()) < 0.15
     if name == 'mobilenext_035':
-        kept = [row.block for row in found.blocks if row.keeps_shape and (row.noise, row.estimator) == (1, 'kernel')]
+        kept = [
+            row.block for row in found.blocks
+            if row.keeps_shape and (row.tensor, row.noise, row.estimator) == (0, 1, 'kernel')]
         assert kept == [f'blocks.{i}.{j}' for i, of in ((2, 3), (3, 3), (4, 4), (5, 4), (6, 3)) for j in range(1, of)]
 
 
@@ -192,10 +207,10 @@ def test_no_finite_number_and_too_few_dimensions():
     images = torch.randn(300, 3, 8, 8)
     images[0, 0, 0, 0] = math.inf
     with pytest.raises(ValueError, match='^The input of block same is no finite number for some images'):
-        measure_information(model, dict(model.named_children()), images, torch.arange(300) % 2, dimensions=2)
+        measure_information(model, dict(model.named_children()), [images], torch.arange(300) % 2, dimensions=2)
     flat = torch.randn(300, 1, 1, 1).expand(300, 3, 8, 8).clone()
     with pytest.raises(ValueError, match='^A tensor varies in fewer than 2 dimensions: give fewer'):
-        measure_information(model, dict(model.named_children()), flat, torch.arange(300) % 2, dimensions=2)
+        measure_information(model, dict(model.named_children()), [flat], torch.arange(300) % 2, dimensions=2)
 
 
 def test_command(tmp_path):
@@ -227,14 +242,14 @@ def test_command(tmp_path):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(samples=59), r'mobilenext_035, initial, seed 0: 40 images \(two thirds of 59\) are too few for 2 dimensions:'
-                       r' 80 are needed\.'),
-    (dict(samples=1000), ".* has 80 images in its split 'validation', 1000 are needed."),
+    (dict(samples=119), '119 images are too few for 2 dimensions: 120 are needed, a third of them for principal'
+                        ' components.'),
+    (dict(samples=1000), ".* has 4 images in its split 'validation', 1000 are needed."),
     (dict(specs=[]), 'No model is given: --models takes one or more of timm.'),
 ])
 def test_bad_input(tmp_path, change, message):
-    folder = colour_folder(tmp_path / 'images', 40)
-    kwargs = dict(specs=['mobilenext_035'], data_dir=folder, img_size=32, samples=70, dimensions=2, seeds=1)
+    folder = colour_folder(tmp_path / 'images', 2)
+    kwargs = dict(specs=['mobilenext_035'], data_dir=folder, img_size=32, samples=120, dimensions=2, seeds=1)
     kwargs.update(change)
     with pytest.raises(ValueError, match=f'^{message}$'):
         run_information(output=tmp_path / 'out', **kwargs)

@@ -481,8 +481,8 @@ def _create_mobilenext(variant: str, pretrained: bool = False, **kwargs: Any) ->
     if kwargs.pop('features_only', False):
         if narrow_skip:
             features_mode = 'cfg'
-            _check_narrow_features(**kwargs)
-            kwargs['feature_cfg'] = dict(feature_cls='getter')
+            _check_narrow_features(**{**kwargs, **kwargs.get('feature_cfg', {})})
+            kwargs['feature_cfg'] = dict(kwargs.get('feature_cfg', {}), feature_cls='getter')
         elif 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
             kwargs['feature_cfg'] = dict(flatten_sequential=True, **kwargs.get('feature_cfg', {}))

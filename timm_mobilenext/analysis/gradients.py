@@ -20,8 +20,17 @@ import timm
 from timm.utils import random_seed
 
 from ..files import replacing
-from .subjects import check_output, create_network, load_images, normalize, plan
-from .tables import create_console, over_seeds, show, states, write_csv
+from .subjects import (
+    check_output,
+    check_weight_init,
+    create_network,
+    flat_tensors,
+    load_images,
+    map_side,
+    normalize,
+    plan,
+)
+from .tables import create_console, mean_and_spread, show, states, write_csv
 
 __all__ = ['BlockGradient', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
 
@@ -125,13 +134,13 @@ class _Borders:
     def __init__(self, blocks: Dict[str, nn.Module]):
         self.blocks = blocks
         self.order: List[str] = []
-        self.heights: Dict[str, int] = {}
-        self.squares: Dict[Tuple[str, str], float] = defaultdict(float)
+        self.sides: Dict[str, Optional[int]] = {}
+        self.squares: Dict[Tuple[str, str], float] = {}
         self.handles: List[Any] = []
 
     def __enter__(self) -> '_Borders':
         for name, block in self.blocks.items():
-            self.handles.append(block.register_forward_pre_hook(self._tap_input(name)))
+            self.handles.append(block.register_forward_pre_hook(self._tap_input(name), with_kwargs=True))
             self.handles.append(block.register_forward_hook(self._tap_output(name)))
         return self
 
@@ -139,47 +148,52 @@ class _Borders:
         for handle in self.handles:
             handle.remove()
 
-    def _tap(self, name: str, side: str, x: Any) -> Any:
-        if not isinstance(x, torch.Tensor) or not x.requires_grad:
-            return x
+    def _tap(self, name: str, side: str, border: Any) -> Any:
+        """ The same, with a hook on each tensor in it, be it in lists."""
+        if isinstance(border, (list, tuple)):
+            return type(border)(self._tap(name, side, part) for part in border)
+        if not isinstance(border, torch.Tensor) or not border.requires_grad:
+            return border
         # a copy, for in what the block reads others may write, and others may read it too
-        x = x.clone()
+        copy = border.clone()
+        self.squares.setdefault((name, side), 0.)
 
         def add(gradient: torch.Tensor) -> None:
             self.squares[name, side] += gradient.double().square().sum().item()
 
-        x.register_hook(add)
-        return x
+        copy.register_hook(add)
+        return copy
 
     def _tap_input(self, name: str) -> Callable:
-        def hook(module: nn.Module, inputs: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        def hook(module: nn.Module, inputs: Tuple[Any, ...], kwargs: Dict[str, Any]) -> Any:
             if name not in self.order:
                 self.order.append(name)
-            return tuple(self._tap(name, 'in', x) for x in inputs)
+            return self._tap(name, 'in', inputs), {key: self._tap(name, 'in', x) for key, x in kwargs.items()}
         return hook
 
     def _tap_output(self, name: str) -> Callable:
         def hook(module: nn.Module, inputs: Tuple[Any, ...], output: Any) -> Any:
-            outputs = output if isinstance(output, tuple) else (output,)
-            if isinstance(outputs[0], torch.Tensor) and outputs[0].ndim == 4:
-                self.heights[name] = outputs[0].shape[-2]
-            outputs = tuple(self._tap(name, 'out', x) for x in outputs)
-            return outputs if isinstance(output, tuple) else outputs[0]
+            tensors = flat_tensors(output)
+            self.sides[name] = map_side(tensors[0]) if tensors else None
+            return self._tap(name, 'out', output)
         return hook
 
-    def read(self, batch: int, height: int) -> List[BlockGradient]:
+    def read(self, batch: int, img_size: int) -> List[BlockGradient]:
         """ What has been kept, in the order in which the blocks ran."""
+        if not self.order:
+            raise ValueError(f'None of the blocks {", ".join(self.blocks)} ran.')
         rows = []
         for place, name in enumerate(self.order):
+            for side, does in (('in', 'takes'), ('out', 'gives')):
+                if (name, side) not in self.squares:
+                    raise ValueError(f'Block {name} {does} no tensor that a gradient goes to.')
             norm_in, norm_out = (math.sqrt(self.squares[name, side]) for side in ('in', 'out'))
             if not (math.isfinite(norm_in) and math.isfinite(norm_out)):
                 raise ValueError(f'The gradient at block {name} in batch {batch} is no finite number.')
+            map_size = self.sides[name]
             rows.append(BlockGradient(
-                batch, name, place, place / max(len(self.order) - 1, 1),
-                height / self.heights[name] if name in self.heights else math.nan,
+                batch, name, place, place / max(len(self.order) - 1, 1), img_size / map_size if map_size else math.nan,
                 norm_in, norm_out, norm_in / norm_out if norm_out else math.nan))
-        if not rows:
-            raise ValueError(f'None of the blocks {", ".join(self.blocks)} ran.')
         return rows
 
 
@@ -240,7 +254,8 @@ def run_gradients(
     check_output(output)
     from .plots import draw_gradients  # before the work is done
 
-    subjects = plan(specs, checkpoints)
+    check_weight_init(weight_init, pretrained)
+    subjects = plan(specs, checkpoints, pretrained, seeds)
     if img_size is None:
         cfg: Any = timm.get_pretrained_cfg(subjects[0].name)
         img_size = int(cfg.input_size[-1])
@@ -249,7 +264,7 @@ def run_gradients(
     for seed in range(seeds):
         images = load_images(data_dir, split, img_size, batch_size * num_batches, seed)
         for subject in subjects:
-            network = create_network(subject, images.num_classes, img_size, seed, weight_init, pretrained)
+            network = create_network(subject, images.num_classes, img_size, seed, weight_init)
             pixels = normalize(images.pixels, network.model)
             random_seed(seed)  # of dropout
             try:
@@ -257,17 +272,19 @@ def run_gradients(
                     network.model.train(), network.blocks,
                     list(zip(pixels.split(batch_size), images.targets.split(batch_size), strict=True)))
             except ValueError as e:
-                raise ValueError(f'{subject.spec}, {network.state}, seed {seed}: {e}') from None
-            about = dict(model=subject.spec, state=network.state, seed=seed)
+                raise ValueError(f'{subject.spec}, {subject.state}, seed {seed}: {e}') from None
+            about = dict(
+                model=subject.spec, state=subject.state, weights=subject.weights(seed), seed=seed)
             rows['blocks'] += [{**about, **vars(row)} for row in found.blocks]
             rows['parameters'] += [{**about, **vars(row)} for row in found.parameters]
             rows['confusion'] += [
                 {**about, 'group': group, 'confusion': cosine} for group, cosine in found.confusion.items()]
-            console.print(f'{subject.spec}  {network.state}  seed {seed}')
+            console.print(f'{subject.spec}  {subject.state}  seed {seed}')
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
         data=data_dir.name, split=split, img_size=img_size, batch_size=batch_size, batches=num_batches, seeds=seeds,
         torch=torch.__version__, timm=timm.__version__)
+    check_output(output)  # once more, for that took a while
     with replacing(output) as new:
         new.mkdir()
         for name, table in rows.items():
@@ -279,7 +296,7 @@ def run_gradients(
 
 
 def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
-    """ A row for each network and state: means over blocks, batches and seeds, and their deviation over seeds."""
+    """ A row for each network and state: means over blocks, and their deviation over batches and seeds."""
     table = Table(box=None, pad_edge=False, header_style='bold')
     for heading in ('model', 'state'):
         table.add_column(heading, overflow='fold')
@@ -293,8 +310,9 @@ def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
         inside = [row for row in parameters if row['group'] in names]
         table.add_row(
             *about,
-            show(*over_seeds(blocks, 'norm_out', geometric=True), geometric=True),
-            show(*over_seeds(blocks, 'ratio', geometric=True), geometric=True),
-            show(*over_seeds(inside, 'ratio', geometric=True), geometric=True),
-            show(*over_seeds([row for row in confusion if row['group'] == 'all'], 'confusion')))
+            show(*mean_and_spread(blocks, 'norm_out', geometric=True), geometric=True),
+            show(*mean_and_spread(blocks, 'ratio', geometric=True), geometric=True),
+            show(*mean_and_spread(inside, 'ratio', geometric=True), geometric=True),
+            show(*mean_and_spread([row for row in confusion if row['group'] == 'all'], 'confusion')))
     console.print(table)
+    console.print('\nNorms and ratios: geometric means over blocks, ×/ a deviation over batches and seeds.')

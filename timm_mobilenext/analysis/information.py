@@ -18,7 +18,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +29,23 @@ import timm
 from timm.utils import random_seed
 
 from ..files import replacing
-from .subjects import calibrate_norms, check_output, create_network, load_images, normalize, plan
-from .tables import create_console, over_seeds, show, states, write_csv
+from .subjects import (
+    calibrate_norms,
+    check_output,
+    check_weight_init,
+    create_network,
+    flat_tensors,
+    Images,
+    load_images,
+    map_side,
+    normalize,
+    plan,
+)
+from .tables import create_console, mean_and_spread, show, write_csv
 
 __all__ = [
-    'BlockInformation', 'BlockProbe', 'ESTIMATORS', 'gaussian_information', 'Information', 'kernel_information',
-    'measure_information', 'NOISES', 'run_information', 'SAMPLES_A_DIMENSION',
+    'BlockInformation', 'BlockProbe', 'check_images', 'ESTIMATORS', 'gaussian_information', 'Information',
+    'kernel_information', 'measure_information', 'NOISES', 'run_information', 'SAMPLES_A_DIMENSION',
 ]
 
 NOISES = 0.1, 0.3, 1.0
@@ -44,14 +55,15 @@ _FEATURES = 512  # random Fourier features
 _PIXELS = 16  # side of the images that the regression reads
 _PENALTIES = 10. ** torch.arange(-6, 5, dtype=torch.float64)  # of ridge regressions, times the number of samples
 _WIDTHS = 0.5, 1.0, 2.0, 4.0  # of the kernel, in medians of distances
+_BATCH = 100  # images that go through a network at once
 _NEIGHBOUR = 3  # whose distance tells the density
 
 
-def _check_samples(samples: int, dimensions: int, what: str) -> None:
+def _check_samples(samples: int, dimensions: int) -> None:
     """ Raise a ValueError if samples are too few: ten for each dimension of both variables, in each half."""
     needed = 2 * SAMPLES_A_DIMENSION * 2 * dimensions
     if samples < needed:
-        raise ValueError(f'{samples} {what} are too few for {dimensions} dimensions: {needed} are needed.')
+        raise ValueError(f'{samples} samples are too few for {dimensions} dimensions: {needed} are needed.')
 
 
 def _halves(samples: int) -> List[Tuple[slice, slice]]:
@@ -87,7 +99,7 @@ def gaussian_information(x: torch.Tensor, ys: Sequence[torch.Tensor]) -> List[fl
         ValueError: If there are too few samples.
     """
     x = x.double()
-    _check_samples(len(x), x.shape[1], 'samples')
+    _check_samples(len(x), x.shape[1])
     nats = []
     for y in ys:
         y = y.double()
@@ -126,7 +138,7 @@ def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 
     Raises:
         ValueError: If there are too few samples.
     """
-    _check_samples(len(x), x.shape[1], 'samples')
+    _check_samples(len(x), x.shape[1])
     x = _whiten(x.double())  # distances are of no more meaning in one direction than in another
     stacked = torch.cat([y.double() for y in ys], dim=1)
     generator = torch.Generator().manual_seed(seed)
@@ -207,10 +219,11 @@ def _principal(features: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
 class BlockInformation:
     """ Mutual information between input and output of a block."""
     block: str
+    tensor: int  # number of the tensor among those that the block takes, and gives
     place: int  # in the order in which data flows, from 0
     depth: float  # the same from 0 to 1
     stride: float  # of the output; NaN where that is no feature map
-    keeps_shape: bool  # the first tensors of input and output are of the same shape, so there may be a shortcut
+    keeps_shape: bool  # input and output are of the same shape, so there may be a shortcut
     explained_in: float  # part of the input's variance in the dimensions that are kept, as P has them
     explained_out: float
     noise: float  # s
@@ -221,7 +234,7 @@ class BlockInformation:
 
 @dataclass(frozen=True)
 class BlockProbe:
-    """ What can be read from the output of a block by a linear map."""
+    """ What can be read from the output of a block, its first tensor, by a linear map of its sketch."""
     block: str
     place: int
     depth: float
@@ -237,73 +250,91 @@ class Information:
     probes: List[BlockProbe] = field(default_factory=list)
 
 
+def check_images(count: int, dimensions: int) -> None:
+    """ Raise a ValueError if images are too few for so many dimensions."""
+    needed = 3 * SAMPLES_A_DIMENSION * 2 * dimensions
+    if count < needed:
+        raise ValueError(f'{count} images are too few for {dimensions} dimensions: {needed} are needed, a third of them'
+                         ' for principal components.')
+
+
 @torch.inference_mode()
 def measure_information(
         model: nn.Module,
         blocks: Dict[str, nn.Module],
-        pixels: torch.Tensor,
+        batches: Iterable[torch.Tensor],
         targets: torch.Tensor,
         dimensions: int = 16,
         noises: Sequence[float] = NOISES,
-        batch_size: int = 100,
         seed: int = 0,
 ) -> Information:
     """ Measure information between input and output of each block, with the network in the mode that it is in.
 
-    A third of the images gives principal components, the others the two halves of the estimators.
+    A third of the images gives principal components, the others the two halves of the estimators. Of a block that takes
+    and gives several tensors, each is measured from input to output.
 
     Args:
         model: Network.
-        blocks: Its blocks by name. Of a block that takes or gives several tensors, all are its input or output.
-        pixels: Images (N, 3, H, W), as the network takes them.
+        blocks: Its blocks by name.
+        batches: Images (B, 3, H, W), as the network takes them, N in all.
         targets: Their classes (N,).
         dimensions: Dimensions of P and Q.
         noises: Levels of noise, relative to the whitened output.
-        batch_size: Images that go through the network at once.
         seed: Seed of sketches, noise and shuffling.
 
     Raises:
-        ValueError: If there are too few images, a block does not run, or gives what is no finite number.
+        ValueError: If there are too few images, no block runs, or one gives what is no finite number.
     """
-    components = len(pixels) // 3
-    _check_samples(len(pixels) - components, dimensions, f'images (two thirds of {len(pixels)})')
+    check_images(len(targets), dimensions)
+    components = len(targets) // 3
     borders = _Sketches(blocks, seed)
+    seen = []
     with borders:
-        for batch in pixels.split(batch_size):
+        for batch in batches:
+            seen.append(F.adaptive_avg_pool2d(batch, _PIXELS).flatten(1).double())
+            img_size = batch.shape[-1]
             model(batch.clone())  # the network may write in it
+    if not borders.order:
+        raise ValueError(f'None of the blocks {", ".join(blocks)} ran.')
+    pixels = torch.cat(seen)
+    classes = F.one_hot(targets, int(targets.max()) + 1).double()
     found = Information()
     generator = torch.Generator().manual_seed(seed)
-    small = F.adaptive_avg_pool2d(pixels, _PIXELS).flatten(1).double()
-    classes = F.one_hot(targets, int(targets.max()) + 1).double()
     for place, name in enumerate(borders.order):
-        about = name, place, place / max(len(borders.order) - 1, 1), pixels.shape[-2] / borders.heights.get(
-            name, math.nan)
-        sketches = [torch.cat(borders.kept[name, side]).double() for side in ('in', 'out')]
-        for side, sketch in zip(('input', 'output'), sketches, strict=True):
-            if not sketch.isfinite().all():
-                raise ValueError(f'The {side} of block {name} is no finite number for some images.')
-        (x, explained_in), (y, explained_out) = (_project(sketch, components, dimensions) for sketch in sketches)
-        keeps_shape = borders.shapes[name, 'in'] == borders.shapes[name, 'out']
-        # the same at each level, so that levels differ by nothing else
-        noise = torch.randn(y.shape, dtype=y.dtype, generator=generator)
-        noisy = [y + level * noise for level in noises]
-        # every output with the input of another image
-        shuffled = [of[torch.randperm(len(y), generator=generator)] for of in noisy]
-        for key, estimate in ESTIMATORS.items():
-            nats = estimate(x, [*noisy, *shuffled])
-            for i, level in enumerate(noises):
-                found.blocks.append(BlockInformation(
-                    *about, keeps_shape, explained_in, explained_out, level, key, nats[i], nats[len(noises) + i]))
-        fit = slice(components, None)  # as many as the estimators had, the others to test on
-        test = slice(0, components)
-        read = _ridge(
-            [sketches[1][fit]], torch.cat([classes, small], dim=1)[fit], [sketches[1][test]])
+        side = borders.sides[name]
+        about = place, place / max(len(borders.order) - 1, 1), img_size / side if side else math.nan
+        for tensor in borders.tensors(name):
+            x, y = (borders.read(name, border, tensor) for border in ('in', 'out'))
+            keeps_shape = borders.shapes[name, 'in', tensor] == borders.shapes[name, 'out', tensor]
+            for row in _estimate(x, y, components, dimensions, noises, generator):
+                found.blocks.append(BlockInformation(name, tensor, *about, keeps_shape, **row))
+        features = borders.read(name, 'out', 0)
+        fit, test = slice(components, None), slice(0, components)
+        read = _ridge([features[fit]], torch.cat([classes, pixels], dim=1)[fit], [features[test]])
         right = read[:, :classes.shape[1]].argmax(1) == targets[test]
-        error = (read[:, classes.shape[1]:] - small[test]).square().sum()
-        spread = (small[test] - small[fit].mean(0)).square().sum()
+        error = (read[:, classes.shape[1]:] - pixels[test]).square().sum()
+        spread = (pixels[test] - pixels[fit].mean(0)).square().sum()
         found.probes.append(BlockProbe(
-            *about, 100 * right.double().mean().item(), (1 - error / spread).item()))
+            name, *about, 100 * right.double().mean().item(), (1 - error / spread).item()))
     return found
+
+
+def _estimate(
+        x: torch.Tensor, y: torch.Tensor, components: int, dimensions: int, noises: Sequence[float],
+        generator: torch.Generator) -> Iterator[Dict[str, Any]]:
+    """ What is estimated of input and output at each level of noise, in words of `BlockInformation`."""
+    (x, explained_in), (y, explained_out) = (_project(sketch, components, dimensions) for sketch in (x, y))
+    # the same at each level, so that levels differ by nothing else
+    noise = torch.randn(y.shape, dtype=y.dtype, generator=generator)
+    noisy = [y + level * noise for level in noises]
+    # every output with the input of another image
+    shuffled = [of[torch.randperm(len(y), generator=generator)] for of in noisy]
+    for key, estimate in ESTIMATORS.items():
+        nats = estimate(x, [*noisy, *shuffled])
+        for i, level in enumerate(noises):
+            yield dict(
+                explained_in=explained_in, explained_out=explained_out, noise=level, estimator=key, nats=nats[i],
+                shuffled=nats[len(noises) + i])
 
 
 def _project(sketch: torch.Tensor, components: int, dimensions: int) -> Tuple[torch.Tensor, float]:
@@ -329,9 +360,9 @@ class _Sketches:
         self.blocks = blocks
         self.seed = seed
         self.order: List[str] = []
-        self.heights: Dict[str, int] = {}
-        self.shapes: Dict[Tuple[str, str], torch.Size] = {}
-        self.kept: Dict[Tuple[str, str], List[torch.Tensor]] = defaultdict(list)
+        self.sides: Dict[str, Optional[int]] = {}
+        self.shapes: Dict[Tuple[str, str, int], torch.Size] = {}
+        self.kept: Dict[Tuple[str, str, int], List[torch.Tensor]] = defaultdict(list)
         self.maps: Dict[int, Tuple[torch.Tensor, torch.Tensor]] = {}
         self.handles: List[Any] = []
 
@@ -347,24 +378,36 @@ class _Sketches:
     def __exit__(self, *_: Any) -> None:
         for handle in self.handles:
             handle.remove()
-        missing = [name for name in self.blocks if name not in self.order]
-        if missing and not self.order:
-            raise ValueError(f'None of the blocks {", ".join(missing)} ran.')
 
     def _keep(self, name: str, side: str, border: Any) -> None:
-        tensors = [x for x in (border if isinstance(border, tuple) else (border,)) if isinstance(x, torch.Tensor)]
         if name not in self.order:
             self.order.append(name)
-        self.shapes[name, side] = tensors[0].shape[1:]
-        self.kept[name, side].append(self._sketch(torch.cat([x.flatten(1) for x in tensors], dim=1)))
-        if tensors[0].ndim == 4:
-            self.heights[name] = tensors[0].shape[-2]
+        tensors = flat_tensors(border)
+        if not tensors:
+            raise ValueError(f'Block {name} {"takes" if side == "in" else "gives"} no tensor.')
+        for number, x in enumerate(tensors):
+            self.shapes[name, side, number] = x.shape[1:]
+            self.kept[name, side, number].append(self._sketch(x.flatten(1)))
+        self.sides[name] = map_side(tensors[0])
+
+    def tensors(self, name: str) -> List[int]:
+        """ Numbers of the tensors that a block takes and gives."""
+        return [number for of, side, number in self.kept if (of, side) == (name, 'in') and (name, 'out', number) in
+                self.kept]
+
+    def read(self, name: str, side: str, tensor: int) -> torch.Tensor:
+        """ Sketches of all images, (N, M)."""
+        sketch = torch.cat(self.kept[name, side, tensor]).double()
+        if not sketch.isfinite().all():
+            border = 'input' if side == 'in' else 'output'
+            raise ValueError(f'The {border} of block {name} is no finite number for some images.')
+        return sketch
 
     def _sketch(self, x: torch.Tensor) -> torch.Tensor:
         """ Count sketch (Charikar et al. 2002): each number with a random sign is added to one of a few at random."""
         size = x.shape[1]
         if size <= _SKETCH:
-            return x  # a copy, as cat makes one
+            return x.clone()
         if size not in self.maps:
             generator = torch.Generator().manual_seed(self.seed)
             self.maps[size] = (
@@ -411,7 +454,9 @@ def run_information(
     check_output(output)
     from .plots import draw_information  # before the work is done
 
-    subjects = plan(specs, checkpoints)
+    check_weight_init(weight_init, pretrained)
+    check_images(samples, dimensions)
+    subjects = plan(specs, checkpoints, pretrained, seeds)
     if img_size is None:
         cfg: Any = timm.get_pretrained_cfg(subjects[0].name)
         img_size = int(cfg.input_size[-1])
@@ -421,26 +466,29 @@ def run_information(
     for seed in range(seeds):
         images = load_images(data_dir, split, img_size, samples, seed)
         for subject in subjects:
-            network = create_network(subject, images.num_classes, img_size, seed, weight_init, pretrained)
-            pixels = normalize(images.pixels, network.model)
+            network = create_network(subject, images.num_classes, img_size, seed, weight_init)
             random_seed(seed)
             network.model.eval()
-            if network.state == 'initial':
-                calibrate_norms(network.model, pixels.split(100))
+
+            def batches(model: nn.Module = network.model, images: Images = images) -> Iterator[torch.Tensor]:
+                return (normalize(pixels, model) for pixels in images.pixels.split(_BATCH))
+
+            calibrate_norms(network.model, batches())
             try:
                 found = measure_information(
-                    network.model, network.blocks, pixels, images.targets, dimensions, seed=seed)
+                    network.model, network.blocks, batches(), images.targets, dimensions, seed=seed)
             except ValueError as e:
-                raise ValueError(f'{subject.spec}, {network.state}, seed {seed}: {e}') from None
-            about = dict(model=subject.spec, state=network.state, seed=seed)
+                raise ValueError(f'{subject.spec}, {subject.state}, seed {seed}: {e}') from None
+            about = dict(model=subject.spec, state=subject.state, weights=subject.weights(seed), seed=seed)
             blocks += [{**about, **vars(row)} for row in found.blocks]
             probes += [{**about, **vars(row)} for row in found.probes]
-            console.print(f'{subject.spec}  {network.state}  seed {seed}')
+            console.print(f'{subject.spec}  {subject.state}  seed {seed}')
     ranking = rank(blocks)
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
         data=data_dir.name, split=split, img_size=img_size, samples=samples, dimensions=dimensions,
         noises=list(NOISES), seeds=seeds, torch=torch.__version__, timm=timm.__version__)
+    check_output(output)  # once more, for that took a while
     with replacing(output) as new:
         new.mkdir()
         write_csv(new / 'information.csv', blocks)
@@ -451,28 +499,33 @@ def run_information(
     table = Table(box=None, pad_edge=False, header_style='bold')
     for heading in ('state', 'noise', 'estimator', 'model'):
         table.add_column(heading, overflow='fold')
-    for heading in ('nats', 'of independent'):
+    for heading in ('tensor', 'nats', 'of shuffled pairs'):
         table.add_column(heading, justify='right')
     for row in ranking:
         table.add_row(
-            row['state'], f'{row["noise"]:g}', row['estimator'], row['model'], show(row['nats'], row['deviation']),
-            f'{row["shuffled"]:.2g}')
+            row['state'], f'{row["noise"]:g}', row['estimator'], row['model'], str(row['tensor']),
+            show(row['nats'], row['deviation']), f'{row["shuffled"]:.2g}')
     console.print(table)
+    console.print('\nMeans over blocks that keep the shape, ± a deviation over seeds.')
     console.print(f'\ntables and picture  {output}')
 
 
 def rank(blocks: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
-    """ Networks by the mean information of their blocks that keep the shape, the most first, at each level of noise."""
+    """ Networks by the mean information of their blocks that keep the shape, the most first, at each level of noise.
+
+    Several tensors of a block are ranked apart. A network without such blocks comes last, with NaN.
+    """
     ranking = []
-    about = dict.fromkeys((row['state'], row['noise'], row['estimator']) for row in blocks)
-    for state, noise, estimator in about:
+    for state, noise, estimator in dict.fromkeys((row['state'], row['noise'], row['estimator']) for row in blocks):
+        here = [
+            row for row in blocks if (row['state'], row['noise'], row['estimator']) == (state, noise, estimator)]
         rows = []
-        for model in dict.fromkeys(model for model, of in states(blocks) if of == state):
-            own = [row for row in blocks if row['keeps_shape'] and (
-                row['model'], row['state'], row['noise'], row['estimator']) == (model, state, noise, estimator)]
-            nats, deviation = over_seeds(own, 'nats')
+        for model, tensor in dict.fromkeys((row['model'], row['tensor']) for row in here):
+            own = [row for row in here if (row['model'], row['tensor']) == (model, tensor) and row['keeps_shape']]
+            nats, deviation = mean_and_spread(own, 'nats')
             rows.append(dict(
-                state=state, noise=noise, estimator=estimator, model=model, nats=nats, deviation=deviation,
-                shuffled=over_seeds(own, 'shuffled')[0], blocks=len({row['block'] for row in own})))
-        ranking += sorted(rows, key=lambda row: row['nats'], reverse=True)
+                state=state, noise=noise, estimator=estimator, model=model, tensor=tensor, nats=nats,
+                deviation=deviation, shuffled=mean_and_spread(own, 'shuffled')[0],
+                blocks=len({row['block'] for row in own})))
+        ranking += sorted(rows, key=lambda row: math.inf if math.isnan(row['nats']) else -row['nats'])
     return ranking

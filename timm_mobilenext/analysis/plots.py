@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..plots import FAINT, INK, RIGHT, WRONG
-from .tables import over_seeds, states
+from .tables import mean_and_spread, states
 
 __all__ = ['draw_gradients', 'draw_information']
 
@@ -31,13 +31,13 @@ def _colors(rows: Rows) -> Dict[str, str]:
 
 
 def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = False, **style: Any) -> None:
-    """ A line through the blocks of a network, and a band of a deviation over seeds."""
+    """ A line through the blocks of a network, and a band of a deviation over seeds and batches."""
     by_place: Dict[int, List[Dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_place[row['place']].append(row)
     places = sorted(by_place)
     depths = [by_place[place][0]['depth'] for place in places]
-    means, deviations = np.array([over_seeds(by_place[place], key, geometric) for place in places]).T
+    means, deviations = np.array([mean_and_spread(by_place[place], key, geometric) for place in places]).T
     axes.plot(depths, means, marker='.', color=color, lw=1.5, ms=4, **style)
     if np.isfinite(deviations).any():
         low, high = (means / deviations, means * deviations) if geometric else (means - deviations, means + deviations)
@@ -87,11 +87,11 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
             for place, kind in enumerate(kinds):
                 of = [row for row in parameters if row['kind'] == kind and row['group'] in names]
                 if of:
-                    mean, deviation = over_seeds(of, 'ratio', geometric=True)
+                    mean, deviation = mean_and_spread(of, 'ratio', geometric=True)
                     weights.plot(place + shift, mean, 'o', color=color, ms=5)
                     if math.isfinite(deviation):
                         weights.plot([place + shift] * 2, [mean / deviation, mean * deviation], color=color, lw=1.5)
-            mean, deviation = over_seeds([row for row in confused if row['group'] == 'all'], 'confusion')
+            mean, deviation = mean_and_spread([row for row in confused if row['group'] == 'all'], 'confusion')
             confusion.barh(list(colors).index(model), mean, xerr=0 if math.isnan(deviation) else deviation,
                            color=color, alpha=0.5, height=0.6)
         _dress(depth, f'{state}: gradient norm at blocks', 'relative depth')
@@ -118,8 +118,8 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
 def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> None:
     """ Draw information: two rows for each state of the weights, all networks in each.
 
-    First the information between input and output of each block, at each level of noise, both estimators, and the
-    means of the blocks that keep their shape. Then what linear maps read from each block's output.
+    First the information between input and output of each block, of its first tensor, at each level of noise, both
+    estimators, and the means of the blocks that keep their shape. Then what linear maps read from each block's output.
     """
     told = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
@@ -133,8 +133,8 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
         for axes, noise in zip(upper, noises, strict=False):
             for model, color in colors.items():
                 for estimator, line in lines.items():
-                    own = [row for row in blocks if (row['model'], row['state'], row['noise'], row['estimator']) == (
-                        model, state, noise, estimator)]
+                    own = [row for row in blocks if row['tensor'] == 0 and (
+                        row['model'], row['state'], row['noise'], row['estimator']) == (model, state, noise, estimator)]
                     if own:
                         _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}, {estimator}')
             _dress(axes, f'{state}: nats at noise {noise:g}', 'relative depth')
@@ -144,7 +144,8 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
         for row in [row for row in ranking if row['state'] == state]:
             bars.barh(len(labels), row['nats'], xerr=0 if math.isnan(row['deviation']) else row['deviation'],
                       color=colors[row['model']], alpha=0.35 if row['estimator'] == 'kernel' else 0.7, height=0.7)
-            labels.append(f'{row["noise"]:g}, {row["estimator"]}')
+            which = f', tensor {row["tensor"]}' if row['tensor'] else ''
+            labels.append(f'{row["noise"]:g}, {row["estimator"]}{which}')
         bars.set_yticks(range(len(labels)), labels)
         bars.set_ylim(len(labels) - 0.5, -0.5)
         _dress(bars, 'mean of blocks that keep the shape', 'nats')

@@ -6,7 +6,7 @@ here knows MobileNeXt, and a comparison with another network is one code path wi
 import ast
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
@@ -26,8 +26,8 @@ from ..image_folder import SPLITS
 from ..images import read_image
 
 __all__ = [
-    'calibrate_norms', 'check_output', 'create_network', 'draw_weights', 'find_blocks', 'Images', 'load_images',
-    'Network', 'normalize', 'plan', 'Subject', 'WEIGHT_INITS',
+    'calibrate_norms', 'check_output', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
+    'flat_tensors', 'Images', 'load_images', 'map_side', 'Network', 'normalize', 'plan', 'Subject', 'WEIGHT_INITS',
 ]
 
 WEIGHT_INITS = 'model', 'authors', 'timm'  # as the network draws them, or by one scheme for all of them
@@ -39,14 +39,23 @@ class Subject:
     spec: str  # name and arguments, such as mobilenext_050,narrow_skip=True
     name: str
     kwargs: Tuple[Tuple[str, Any], ...]
-    checkpoint: Optional[Path] = None
+    state: str = 'initial'  # or 'pretrained', or such as 'after epoch 8'
+    checkpoints: Tuple[Path, ...] = ()  # of that state: one, or that of a training for each seed
+
+    def weights(self, seed: int) -> str:
+        """ Where the weights for a seed are from."""
+        if self.checkpoints:
+            return str(self._checkpoint(seed))
+        return self.state if self.state == 'pretrained' else f'drawn, seed {seed}'
+
+    def _checkpoint(self, seed: int) -> Path:
+        return self.checkpoints[seed % len(self.checkpoints)]
 
 
 @dataclass
 class Network:
     """ A network to study, with its blocks by name."""
     model: Any
-    state: str  # 'initial', 'pretrained', 'after epoch 8'
     blocks: Dict[str, nn.Module]
 
 
@@ -58,26 +67,37 @@ class Images:
     num_classes: int
 
 
-def plan(specs: Sequence[str], checkpoints: Sequence[str] = ()) -> List[Subject]:
+def plan(
+        specs: Sequence[str], checkpoints: Sequence[str] = (), pretrained: bool = False, seeds: int = 1,
+) -> List[Subject]:
     """ What there is to study.
 
     Args:
         specs: Models of timm, each with arguments after commas if it has any: `mobilenext_050,narrow_skip=True`.
-        checkpoints: `MODEL=FILE`, MODEL being one of the specs; of a single model, FILE is enough.
+        checkpoints: `MODEL=FILE`, MODEL being one of the specs; of a single model, FILE is enough. Several of a model
+            after the same epoch are of several trainings, one for each seed.
+        pretrained: Models begin with timm's weights rather than initial ones.
+        seeds: Number of seeds.
 
     Returns:
-        Each model as it begins, and after it its checkpoints as they were given.
+        Each model as it begins, and after it the states of its checkpoints in the order in which they were given.
 
     Raises:
-        ValueError: If there is no such model or checkpoint, or if a model is given twice.
+        ValueError: If there is no such model or checkpoint, if one is given twice, or if there are more checkpoints of
+            a state than one, but not one for each seed.
+        RuntimeError: If a checkpoint can't be read.
     """
-    subjects: Dict[str, List[Subject]] = {}
+    subjects: Dict[str, Subject] = {}
+    files: Dict[str, Dict[str, List[Path]]] = {}
     for spec in specs:
-        name, *arguments = spec.split(',')
+        # a comma may stand in an argument too
+        name, *arguments = re.split(r',(?=\w*(?:=|,|$))', spec)
         check_model(name)
         if spec in subjects:
             raise ValueError(f'{spec} is given twice: give each model once.')
-        subjects[spec] = [Subject(spec, name, tuple(_parse_argument(spec, text) for text in arguments))]
+        kwargs = tuple(_parse_argument(spec, text) for text in arguments)
+        subjects[spec] = Subject(spec, name, kwargs, 'pretrained' if pretrained else 'initial')
+        files[spec] = {}
     if not subjects:
         raise ValueError('No model is given: --models takes one or more of timm.')
     for text in checkpoints:
@@ -89,9 +109,21 @@ def plan(specs: Sequence[str], checkpoints: Sequence[str] = ()) -> List[Subject]
             of = next(iter(subjects))
         if not file.is_file():
             raise ValueError(f'{file} is no file: --checkpoint takes a checkpoint of {of}.')
-        first = subjects[of][0]
-        subjects[of].append(Subject(first.spec, first.name, first.kwargs, file))
-    return [subject for group in subjects.values() for subject in group]
+        epoch = read_checkpoint(file).get('epoch')
+        found = files[of].setdefault(f'after epoch {epoch + 1}' if isinstance(epoch, int) else file.name, [])
+        if file in found:
+            raise ValueError(f'{file} is given twice: give each checkpoint once.')
+        found.append(file)
+    planned = []
+    for spec, subject in subjects.items():
+        planned.append(subject)
+        for state, of_state in files[spec].items():
+            if len(of_state) not in (1, seeds):
+                raise ValueError(
+                    f'{spec} has {len(of_state)} checkpoints of a state, {state}: give one, or one for each of the'
+                    f' {seeds} seeds.')
+            planned.append(replace(subject, state=state, checkpoints=tuple(of_state)))
+    return planned
 
 
 def _parse_argument(spec: str, text: str) -> Tuple[str, Any]:
@@ -105,61 +137,56 @@ def _parse_argument(spec: str, text: str) -> Tuple[str, Any]:
 
 
 def create_network(
-        subject: Subject,
-        num_classes: int,
-        img_size: int,
-        seed: int = 0,
-        weight_init: str = 'model',
-        pretrained: bool = False,
-) -> Network:
+        subject: Subject, num_classes: int, img_size: int, seed: int = 0, weight_init: str = 'model') -> Network:
     """ Create a network with its weights.
 
     Args:
         subject: What to create.
         num_classes: Classes of the data.
         img_size: Size of the images, for networks that are made for one.
-        seed: Seed of the weights.
+        seed: Seed of initial weights, and number of the checkpoint.
         weight_init: Initial weights as the 'model' draws them, or drawn by one scheme for every network, 'authors' or
             'timm' (`draw_weights`).
-        pretrained: Begin with timm's weights instead.
 
     Raises:
         ValueError: If it can't be created, has no blocks, or has other classes than the data.
         RuntimeError: If weights can't be had, or don't fit.
     """
-    if weight_init not in WEIGHT_INITS:
-        raise ValueError(f'weight_init {weight_init!r} is none of {", ".join(WEIGHT_INITS)}.')
     kwargs = dict(subject.kwargs)
     cfg: Any = timm.get_pretrained_cfg(subject.name)
     if cfg is not None and cfg.fixed_input_size:
-        kwargs['img_size'] = img_size
+        kwargs.setdefault('img_size', img_size)
+    pretrained = subject.state == 'pretrained' and not subject.checkpoints
+    if pretrained and not is_model_pretrained(subject.name):
+        raise ValueError(f'{subject.name} has no pretrained weights: give a checkpoint, or leave --pretrained out.')
+    if not pretrained:
+        kwargs['num_classes'] = num_classes
     random_seed(seed)
-    if pretrained and not subject.checkpoint:
-        if not is_model_pretrained(subject.name):
-            raise ValueError(f'{subject.name} has no pretrained weights: give a checkpoint, or leave --pretrained out.')
-        model: Any = timm.create_model(subject.name, pretrained=True, **kwargs)
-        _check_classes(subject.spec, model.num_classes, num_classes)
-        state = 'pretrained'
-    else:
-        try:
-            model = timm.create_model(subject.name, num_classes=num_classes, **kwargs)
-        except TypeError as e:
-            raise ValueError(f'{subject.spec} can not be created: {e}') from None
-        state = 'initial'
-    if subject.checkpoint:
-        checkpoint = read_checkpoint(subject.checkpoint)
-        state_dict = convert_state_dict(select_state_dict(checkpoint)[0], model)
+    try:
+        model: Any = timm.create_model(subject.name, pretrained=pretrained, **kwargs)
+    except TypeError as e:
+        raise ValueError(f'{subject.spec} can not be created: {e}') from None
+    _check_classes(subject.spec, model.num_classes, num_classes)
+    if subject.checkpoints:
+        file = subject._checkpoint(seed)
+        state_dict = convert_state_dict(select_state_dict(read_checkpoint(file))[0], model)
         head = model.pretrained_cfg.get('classifier')
         weight = state_dict.get(f'{head}.weight') if isinstance(head, str) else None
         if weight is not None:
-            _check_classes(str(subject.checkpoint), len(weight), num_classes)
+            _check_classes(str(file), len(weight), num_classes)
         check_state_dict(state_dict, model)
         model.load_state_dict(state_dict)
-        epoch = checkpoint.get('epoch')
-        state = f'after epoch {epoch + 1}' if isinstance(epoch, int) else subject.checkpoint.name
-    elif state == 'initial' and weight_init != 'model':
+    elif weight_init != 'model':
         draw_weights(model, weight_init)
-    return Network(model, state, find_blocks(model, subject.spec))
+    return Network(model, find_blocks(model, subject.spec))
+
+
+def check_weight_init(weight_init: str, pretrained: bool) -> None:
+    """ Raise a ValueError if there is no such scheme, or if it would not be used."""
+    if weight_init not in WEIGHT_INITS:
+        raise ValueError(f'weight_init {weight_init!r} is none of {", ".join(WEIGHT_INITS)}.')
+    if pretrained and weight_init != 'model':
+        raise ValueError(f'weight_init {weight_init!r} and pretrained weights contradict each other: leave one out.')
 
 
 def _check_classes(what: str, has: int, num_classes: int) -> None:
@@ -187,6 +214,7 @@ def draw_weights(model: nn.Module, scheme: str) -> None:
                 nn.init.uniform_(module.weight, -bound, bound)
             else:
                 nn.init.normal_(module.weight, std=0.01)
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -197,12 +225,12 @@ def find_blocks(model: Any, name: str) -> Dict[str, nn.Module]:
         ValueError: That names what was looked for, if there are none.
     """
     told: Any = model.group_matcher() if hasattr(model, 'group_matcher') else {}
-    told = told.get('blocks', ())
+    told = told.get('blocks', ()) if isinstance(told, dict) else ()  # a function tells nothing of modules
     entries = [(told, None)] if isinstance(told, str) else [(e, None) if isinstance(e, str) else e for e in told]
     patterns = [pattern for pattern, ordinal in entries if ordinal is None]  # with one, it is no block but a layer
     blocks = {
         module_name: module for module_name, module in model.named_modules()
-        if any((match := re.match(pattern, module_name)) and match.end() == len(module_name) for pattern in patterns)
+        if any(re.fullmatch(pattern, module_name) for pattern in patterns)
     }
     if not blocks:
         looked = ', '.join(patterns) or "modules that its group_matcher calls blocks, and it names none"
@@ -252,10 +280,30 @@ def normalize(pixels: torch.Tensor, model: Any) -> torch.Tensor:
     return (pixels / 255 - mean) / std
 
 
+def flat_tensors(border: Any) -> List[torch.Tensor]:
+    """ Tensors that a block takes or gives, those in lists and tuples too."""
+    if isinstance(border, torch.Tensor):
+        return [border]
+    return [x for part in border for x in flat_tensors(part)] if isinstance(border, (list, tuple)) else []
+
+
+def map_side(x: torch.Tensor) -> Optional[int]:
+    """ Side of a square feature map, (B, C, H, W) or (B, H, W, C), None if it is none."""
+    if x.ndim != 4:
+        return None
+    _, first, second, last = x.shape
+    return second if second == last else first if first == second else None
+
+
 @torch.no_grad()
 def calibrate_norms(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """ Make the running statistics of all batch norms those of some images: those of a fresh network are of none."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    """ Make running statistics of batch norms that have seen nothing yet those of some images."""
+    norms = [
+        m for m in model.modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.num_batches_tracked is not None
+        and m.num_batches_tracked == 0]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     was_training = model.training
     model.eval()

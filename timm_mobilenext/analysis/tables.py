@@ -1,4 +1,4 @@
-""" Rows of what was measured: means over seeds, and CSV files"""
+""" Rows of what was measured: means, their spread, and CSV files"""
 import csv
 import math
 import sys
@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Sequence, Tuple
 import numpy as np
 from rich.console import Console
 
-__all__ = ['create_console', 'over_seeds', 'show', 'states', 'write_csv']
+__all__ = ['create_console', 'mean_and_spread', 'show', 'states', 'write_csv']
 
 Rows = Sequence[Dict[str, Any]]
 
@@ -19,24 +19,27 @@ def create_console() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
 
 
-def over_seeds(rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False) -> Tuple[float, float]:
-    """ Mean and deviation over seeds of each seed's mean, rows without a finite number left out.
+def mean_and_spread(rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False) -> Tuple[float, float]:
+    """ Mean and deviation over seeds, and batches where there are any, of the means over all else.
 
     Args:
-        rows: Rows, each with its `seed`.
+        rows: Rows, each with its `seed`, and perhaps its `batch`; those without a number (NaN) are left out.
         key: What to take the mean of.
-        geometric: Geometric means and the deviation as a factor, for what is multiplied from block to block.
+        geometric: Geometric means and the deviation as a factor, for what is multiplied from block to block. One 0
+            makes the mean 0.
 
     Returns:
-        Mean and deviation, NaN where there are no numbers, or no two seeds.
+        Mean and deviation, NaN where there are no numbers, or too few to have a deviation.
     """
-    values: Dict[int, List[float]] = defaultdict(list)
+    values: Dict[Any, List[float]] = defaultdict(list)
     for row in rows:
-        if math.isfinite(row[key]) and (not geometric or row[key] > 0):
-            values[row['seed']].append(math.log(row[key]) if geometric else row[key])
+        value = row[key]
+        if not math.isnan(value):
+            value = (math.log(value) if value > 0 else -math.inf) if geometric else value
+            values[row['seed'], row.get('batch')].append(value)
     means = np.array([np.mean(of) for of in values.values()])
     mean = means.mean() if len(means) else math.nan
-    deviation = means.std(ddof=1) if len(means) > 1 else math.nan
+    deviation = means.std(ddof=1) if len(means) > 1 and np.isfinite(means).all() else math.nan
     return (math.exp(mean), math.exp(deviation)) if geometric else (float(mean), float(deviation))
 
 

@@ -34,12 +34,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from training import describe_pairs, draw_weights, ENV, SEEDS, table
+from training import describe_pairs, ENV, SEEDS, table
 from training import finals as classifiers
 
 import timm
 from timm.utils import random_seed
 
+from timm_mobilenext.analysis.subjects import draw_weights
 from timm_mobilenext.detection import create_ssdlite
 from timm_mobilenext.detection.data import DetectionSplit, load_split
 from timm_mobilenext.detection.evaluate import coco_figures, create_evaluation, read_detections

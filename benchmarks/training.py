@@ -25,10 +25,11 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import torch
 from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ from torch import nn
 import timm
 from timm.utils import random_seed
 
+from timm_mobilenext.analysis.subjects import draw_weights
 from timm_mobilenext.cards import count
 from timm_mobilenext.files import replacing
 from timm_mobilenext.image_folder import check_image_folder
@@ -57,7 +59,7 @@ RECIPE = (
     f'--img-size {IMG_SIZE} --crop-pct 1.0 --batch-size 128 --opt sgd --momentum 0.9 --weight-decay 1e-4'
     ' --sched cosine --sched-on-updates --warmup-epochs 1 --warmup-lr 1e-3'
     ' --scale 0.5 1.0 --color-jitter 0 --smoothing 0.1'
-    ' --device cpu --channels-last --workers 1 --log-interval 100 --checkpoint-hist 1'
+    ' --device cpu --channels-last --workers 1 --log-interval 100'
 )
 DRAWING = threading.Lock()  # torch's generator is the same for all runs side by side
 # a thread a run, and glibc keeps what is freed, which takes 2/5 off a step
@@ -110,53 +112,56 @@ def finals() -> List[Run]:
     return [Run('final', run.model, run.scheme, run.lr, seed) for seed in SEEDS for run in best]
 
 
-def draw_weights(model: nn.Module, scheme: str) -> None:
-    """Weights by the authors' scheme or by timm's for EfficientNet-style networks, whatever the network."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_out = module.out_channels * math.prod(module.kernel_size)
-            if scheme == 'timm':
-                fan_out //= module.groups
-            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
-        elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.out_features)
-            if scheme == 'timm':
-                nn.init.uniform_(module.weight, -bound, bound)
-            else:
-                nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)
+def arguments_of(
+        model: str, num_classes: int, lr: float, epochs: int, seed: int, keep: int = 1,
+        **model_kwargs: Any) -> List[str]:
+    """Arguments of train.py that say what is trained, and how many of its checkpoints are kept."""
+    arguments = [
+        '--model', model, '--num-classes', str(num_classes), *RECIPE.split(), '--checkpoint-hist', str(keep),
+        '--lr', f'{lr:g}', '--epochs', str(epochs), '--seed', str(seed),
+    ]
+    if model_kwargs:
+        arguments += ['--model-kwargs', *(f'{key}={value}' for key, value in model_kwargs.items())]
+    return arguments
 
 
 def train_by_timm(
-        script: Path, data_dir: Path, num_classes: int, folder: Path, model: str, scheme: str, lr: float, epochs: int,
-        seed: int, **model_kwargs: Any) -> Tuple[str, float]:
-    """Train by timm's script, in a process of its own, from weights drawn here.
+        script: Path, data_dir: Path, folder: Path, create: Callable[[], nn.Module], scheme: str, seed: int,
+        arguments: List[str]) -> float:
+    """Train by timm's script, in a process of its own, from weights drawn here by a scheme.
 
     Returns:
-        Arguments of train.py that say what was trained, and the minutes that it took. Logs are in the folder.
+        Minutes that it took. Logs and checkpoints are in the folder.
     """
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
     folder.mkdir(parents=True)
     with DRAWING:
         random_seed(seed)
-        network = timm.create_model(model, num_classes=num_classes, **model_kwargs)
+        network = create()
         draw_weights(network, scheme)
     torch.save(network.state_dict(), folder / 'initial.pth')
-    arguments = [
-        '--model', model, '--num-classes', str(num_classes), *RECIPE.split(), '--lr', f'{lr:g}',
-        '--epochs', str(epochs), '--seed', str(seed),
-    ]
-    if model_kwargs:
-        arguments += ['--model-kwargs', *(f'{key}={value}' for key, value in model_kwargs.items())]
     started = time.perf_counter()
     with open(folder / 'train.log', 'w') as log:
-        subprocess.run(
+        code = subprocess.run(
             [
                 sys.executable, '-P', str(script), '--data-dir', str(data_dir), *arguments,
                 '--initial-checkpoint', str(folder / 'initial.pth'), '--output', str(folder), '--experiment', 'train',
             ],
-            env={**os.environ, **ENV}, stdout=log, stderr=subprocess.STDOUT, check=True)
-    return shlex.join(arguments), (time.perf_counter() - started) / 60
+            env={**os.environ, **ENV}, stdout=log, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise SystemExit(f'train.py ended with {code}: {folder / "train.log"} says why.')
+    return (time.perf_counter() - started) / 60
+
+
+def run_side_by_side(jobs: int, calls: List[Callable[[], None]]) -> None:
+    """Run all, some at a time, and begin no more of them once one has failed or someone interrupts."""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(call) for call in calls]):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def find_script(checkout: Path) -> Path:
@@ -173,14 +178,15 @@ def describe_data(data_dir: Path, data: Dict[str, int]) -> str:
 def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path) -> None:
     """Train, and keep timm's log once it has ended."""
     folder = output / run.name
-    arguments, minutes = train_by_timm(
-        script, data_dir, data['classes'], folder, run.model, run.scheme, run.lr, run.epochs, run.seed)
+    arguments = arguments_of(run.model, data['classes'], run.lr, run.epochs, run.seed)
+    create = partial(timm.create_model, run.model, num_classes=data['classes'])
+    minutes = train_by_timm(script, data_dir, folder, create, run.scheme, run.seed, arguments)
     RESULTS.mkdir(parents=True, exist_ok=True)
     with replacing(RESULTS / f'{run.name}.csv') as new:
         shutil.copyfile(folder / 'train' / 'summary.csv', new)
     facts = dict(
         data=describe_data(data_dir, data),
-        arguments=arguments,
+        arguments=shlex.join(arguments),
         initial_weights=f"drawn by the {run.scheme} scheme",
         minutes=round(minutes, 1),
         machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
@@ -197,9 +203,7 @@ def run_all(args: argparse.Namespace) -> None:
     data = check_image_folder(args.data_dir, Console())
     for stage in args.stages:
         runs = [run for run in (PILOTS if stage == 'pilot' else finals()) if not run.is_done]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            for job in [pool.submit(train, run, script, args.data_dir, data, args.output) for run in runs]:
-                job.result()
+        run_side_by_side(args.jobs, [partial(train, run, script, args.data_dir, data, args.output) for run in runs])
 
 
 def report() -> None:
@@ -293,14 +297,30 @@ def difference(trained: List[Run]) -> str:
 
 def describe_pairs(what: str, unit: str, ours: Dict[int, float], theirs: Dict[int, float]) -> str:
     """The mean of paired differences, by seed, with its interval."""
-    pairs = [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
-    if len(pairs) < 2:
+    effect = paired(ours, theirs)
+    if effect is None:
         return 'Too few pairs of runs have ended to tell a difference.'
+    return (
+        f'{what}: {effect.mean:+.2f} {unit} in the mean of {effect.pairs} seeds, 95 % interval'
+        f' {effect.low:+.2f} to {effect.high:+.2f} (Student\'s t of the paired differences).')
+
+
+@dataclass(frozen=True)
+class Effect:
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+
+def paired(ours: Dict[Any, float], theirs: Dict[Any, float]) -> Optional[Effect]:
+    """The mean of paired differences and its 95 % interval by Student's t, None of fewer than two pairs."""
+    pairs = [ours[key] - theirs[key] for key in ours if key in theirs]
+    if len(pairs) < 2:
+        return None
     mean = statistics.mean(pairs)
     half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    return (
-        f'{what}: {mean:+.2f} {unit} in the mean of {len(pairs)} seeds, 95 % interval'
-        f' {mean - half:+.2f} to {mean + half:+.2f} (Student\'s t of the paired differences).')
+    return Effect(mean, mean - half, mean + half, len(pairs))
 
 
 def draw(file: Path, trained: List[Run]) -> None:

@@ -1,0 +1,79 @@
+"""The ablations compare what they say they compare; nothing is trained here."""
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / 'benchmarks'))
+ablations = pytest.importorskip('ablations', reason='benchmarks/ needs scipy and matplotlib, of the extra demo')
+
+pytestmark = pytest.mark.tools
+
+
+def macs(arm):
+    return float(ablations.describe(arm, 10)[2][:-1])
+
+
+def row(arm, seed, top1, **more):
+    arguments = shlex.join(ablations.Run(arm, seed).arguments(10))
+    return dict(arm=arm, seed=str(seed), top1=str(top1), data='cifar10', arguments=arguments, **more)
+
+
+def test_arms_that_are_compared_have_equal_macs():
+    for arm in ('narrow', 'none', 'nonlinear', 'identity-1/2', 'wide-lr0.1', 'narrow-lr0.1'):
+        assert ablations.describe(arm, 10)[1:3] == ablations.describe('wide', 10)[1:3]
+    for arm in ('narrow-050', 'none-050'):
+        assert ablations.describe(arm, 10)[1:3] == ablations.describe('wide-050', 10)[1:3]
+    for arm in ('before', 'after', 'bottleneck'):
+        assert macs(arm) == pytest.approx(macs('wide'), rel=0.01)
+        assert not macs(f'{arm}-035') == pytest.approx(macs('wide'), rel=0.01)
+    assert macs('inverted') == pytest.approx(macs('wide'), rel=0.03)
+
+
+def test_adds():
+    # 12 of 12 blocks, and a narrow tensor is smaller than a wide one
+    assert [ablations.describe(arm, 10)[3] for arm in ('wide', 'narrow', 'none')] == ['12', '11', '0']
+    numbers = [int(ablations.describe(arm, 10)[4].replace(',', '')) for arm in ('wide', 'identity-1/2', 'narrow')]
+    assert numbers[0] == 2 * numbers[1] > 2 * numbers[2]
+
+
+def test_runs():
+    runs = ablations.RUNS
+    assert len(set(runs)) == len(runs) == sum(arm.seeds for arm in ablations.ARMS.values())
+    assert [run.arm for run in runs[:6]] == list(ablations.TABLES['The shortcut'])
+    assert {run.seed for run in runs if run.arm == 'before'} == set(range(1, 7))
+
+
+@pytest.mark.parametrize('narrow, verdict', [
+    ([70, 71, 72], '**seen** at this scale and learning rate. +2.00 points in the mean of 3 paired runs'),
+    ([74, 75, 76], '**not seen, the reverse is** at this scale and learning rate. -2.00 points'),
+    ([70, 75, 70], '**not decided** at this scale and learning rate. +1.33 points'),
+    ([70], 'not decided, one seed, +2.00 points.'),
+    ([], 'not run yet.'),
+])
+def test_sentences(narrow, verdict):
+    rows = [row('wide', seed, 71 + seed + 0.1 * (seed == 2)) for seed in (1, 2, 3)]
+    rows += [row('narrow', seed, top1 + 0.2 * (seed == 2)) for seed, top1 in enumerate(narrow, 1)]
+    told = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'narrow'),))
+    assert told.startswith('- A wide shortcut (+1.5 points in the paper): ')
+    assert verdict[:40] in told
+
+
+def test_interval_by_hand():
+    # differences 1, 2 and 3: mean 2, deviation 1, t of 2 degrees 4.303
+    rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('narrow', seed, 70) for seed in (1, 2, 3)]
+    told = ablations.judge(rows, 'it', 1.5, (('wide', 'narrow'),))
+    assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48, and the paper\'s' in told
+    assert told.endswith("figure inside of it.")
+
+
+def test_rows_of_other_arguments_are_refused():
+    rows = [row('wide', 1, 70), row('narrow', 1, 70)]
+    ablations.check_rows(Path('ablations.csv'), rows)
+    rows[1]['arguments'] = rows[1]['arguments'].replace('--lr 0.4', '--lr 0.2')
+    with pytest.raises(SystemExit, match='ablations.csv holds a run of narrow, seed 1, with other arguments'):
+        ablations.check_rows(Path('ablations.csv'), rows)
+    rows[1] = dict(row('narrow', 1, 70), data='digits')
+    with pytest.raises(SystemExit, match='ablations.csv holds runs on digits and on cifar10'):
+        ablations.check_rows(Path('ablations.csv'), rows)

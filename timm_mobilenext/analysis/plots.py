@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..plots import FAINT, INK, RIGHT, WRONG
 from .tables import mean_and_spread, states
@@ -67,7 +68,9 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
     """
     told = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
     colors = _colors(rows['blocks'])
-    kinds = [kind for kind in _KINDS if any(row['kind'] == kind for row in rows['parameters'])]
+    inside = {(row['model'], row['block']) for row in rows['blocks']}
+    kinds = [kind for kind in _KINDS if any(
+        row['kind'] == kind and (row['model'], row['group']) in inside for row in rows['parameters'])]
     figure = Figure(figsize=(17, 0.6 + 3.1 * len(told)), dpi=120, layout='constrained')
     grid = figure.subplots(len(told), 5, squeeze=False)
     for state, row_of_axes in zip(told, grid, strict=True):
@@ -83,9 +86,8 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
                 _plot_depth(resolution, moved, 'norm_out', color, geometric=True)
             _plot_depth(ratio, blocks, 'ratio', color, geometric=True)
             shift = (list(colors).index(model) - (len(colors) - 1) / 2) * 0.8 / len(colors)
-            names = {row['block'] for row in blocks}
             for place, kind in enumerate(kinds):
-                of = [row for row in parameters if row['kind'] == kind and row['group'] in names]
+                of = [row for row in parameters if row['kind'] == kind and (model, row['group']) in inside]
                 if of:
                     mean, deviation = mean_and_spread(of, 'ratio', geometric=True)
                     weights.plot(place + shift, mean, 'o', color=color, ms=5)
@@ -101,15 +103,14 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
         _dress(confusion, 'least cosine of two batches')
         for axes in (depth, resolution, ratio, weights):
             axes.set_yscale('log')
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter('{x:g}')  # numbers rather than powers
+            axes.yaxis.set_minor_formatter(NullFormatter())
         depth.legend(frameon=False, fontsize=8)
         ticks = range(1, 6)
         resolution.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
         ratio.axhline(1, color=FAINT, lw=1)
         weights.set_xticks(range(len(kinds)), kinds, fontsize=8)
-        for axes in (depth, resolution, ratio, weights):  # numbers rather than powers
-            axes.yaxis.set_major_formatter('{x:g}')
-        ratio.yaxis.set_minor_formatter('{x:g}')
-        ratio.tick_params(which='minor', labelsize=7, colors=INK)
         confusion.set(yticks=[], ylim=(len(colors) - 0.5, -0.5))
         confusion.axvline(0, color=FAINT, lw=1)
     figure.savefig(file, format='png')

@@ -3,7 +3,6 @@
 The paper's argument that gradients through the sandglass are larger (its section on the shortcut of wide features), and
 gradient confusion, by which batches pull against each other (Sankararaman et al., arXiv:1904.06963). Any model of timm.
 """
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -16,12 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-import timm
 from timm.utils import random_seed
 
-from ..files import replacing
 from .subjects import (
-    check_output,
     check_weight_init,
     create_network,
     flat_tensors,
@@ -30,7 +26,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import create_console, mean_and_spread, show, states, write_csv
+from .tables import check_output, create_console, mean_and_spread, show, states, write_results
 
 __all__ = ['BlockGradient', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
 
@@ -80,7 +76,7 @@ def measure_gradients(
         batches: Images (B, C, H, W) and classes (B,) of each batch, two at least.
 
     Raises:
-        ValueError: If there are fewer than two batches, a block does not run, or a gradient is no finite number.
+        ValueError: If there are fewer than two batches, no block runs, or a gradient is no finite number.
     """
     if len(batches) < 2:
         raise ValueError(f'{len(batches)} batches are too few for gradient confusion: give two or more.')
@@ -256,9 +252,7 @@ def run_gradients(
 
     check_weight_init(weight_init, pretrained)
     subjects = plan(specs, checkpoints, pretrained, seeds)
-    if img_size is None:
-        cfg: Any = timm.get_pretrained_cfg(subjects[0].name)
-        img_size = int(cfg.input_size[-1])
+    img_size = img_size or subjects[0].img_size()
     console = create_console()
     rows: Dict[str, List[Dict[str, Any]]] = dict(blocks=[], parameters=[], confusion=[])
     for seed in range(seeds):
@@ -282,15 +276,8 @@ def run_gradients(
             console.print(f'{subject.spec}  {subject.state}  seed {seed}')
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
-        data=data_dir.name, split=split, img_size=img_size, batch_size=batch_size, batches=num_batches, seeds=seeds,
-        torch=torch.__version__, timm=timm.__version__)
-    check_output(output)  # once more, for that took a while
-    with replacing(output) as new:
-        new.mkdir()
-        for name, table in rows.items():
-            write_csv(new / f'{name}.csv', table)
-        (new / 'args.json').write_text(json.dumps(arguments, indent=2) + '\n')
-        draw_gradients(new / 'gradients.png', rows)
+        data=data_dir.name, split=split, img_size=img_size, batch_size=batch_size, batches=num_batches, seeds=seeds)
+    write_results(output, rows, arguments, 'gradients.png', lambda file: draw_gradients(file, rows))
     _print(rows, console)
     console.print(f'\ntables and picture  {output}')
 

@@ -13,7 +13,6 @@ Two estimators of different kinds, each fitted on images that it is not measured
 
 Besides, how well a linear probe reads the class, and a ridge regression the pixels, from each block's output.
 """
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -25,13 +24,10 @@ import torch.nn.functional as F
 from rich.table import Table
 from torch import nn
 
-import timm
 from timm.utils import random_seed
 
-from ..files import replacing
 from .subjects import (
     calibrate_norms,
-    check_output,
     check_weight_init,
     create_network,
     flat_tensors,
@@ -41,7 +37,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import create_console, mean_and_spread, show, write_csv
+from .tables import check_output, create_console, mean_and_spread, show, write_results
 
 __all__ = [
     'BlockInformation', 'BlockProbe', 'check_images', 'ESTIMATORS', 'gaussian_information', 'Information',
@@ -457,9 +453,7 @@ def run_information(
     check_weight_init(weight_init, pretrained)
     check_images(samples, dimensions)
     subjects = plan(specs, checkpoints, pretrained, seeds)
-    if img_size is None:
-        cfg: Any = timm.get_pretrained_cfg(subjects[0].name)
-        img_size = int(cfg.input_size[-1])
+    img_size = img_size or subjects[0].img_size()
     console = create_console()
     blocks: List[Dict[str, Any]] = []
     probes: List[Dict[str, Any]] = []
@@ -487,15 +481,10 @@ def run_information(
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
         data=data_dir.name, split=split, img_size=img_size, samples=samples, dimensions=dimensions,
-        noises=list(NOISES), seeds=seeds, torch=torch.__version__, timm=timm.__version__)
-    check_output(output)  # once more, for that took a while
-    with replacing(output) as new:
-        new.mkdir()
-        write_csv(new / 'information.csv', blocks)
-        write_csv(new / 'probes.csv', probes)
-        write_csv(new / 'ranking.csv', ranking)
-        (new / 'args.json').write_text(json.dumps(arguments, indent=2) + '\n')
-        draw_information(new / 'information.png', blocks, probes, ranking)
+        noises=list(NOISES), seeds=seeds)
+    write_results(
+        output, dict(information=blocks, probes=probes, ranking=ranking), arguments, 'information.png',
+        lambda file: draw_information(file, blocks, probes, ranking))
     table = Table(box=None, pad_edge=False, header_style='bold')
     for heading in ('state', 'noise', 'estimator', 'model'):
         table.add_column(heading, overflow='fold')

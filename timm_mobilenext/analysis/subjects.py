@@ -26,7 +26,7 @@ from ..image_folder import SPLITS
 from ..images import read_image
 
 __all__ = [
-    'calibrate_norms', 'check_output', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
+    'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
     'flat_tensors', 'Images', 'load_images', 'map_side', 'Network', 'normalize', 'plan', 'Subject', 'WEIGHT_INITS',
 ]
 
@@ -47,6 +47,11 @@ class Subject:
         if self.checkpoints:
             return str(self._checkpoint(seed))
         return self.state if self.state == 'pretrained' else f'drawn, seed {seed}'
+
+    def img_size(self) -> int:
+        """ Size of the images that the model's weights are made for."""
+        cfg: Any = timm.get_pretrained_cfg(self.name)
+        return int(cfg.input_size[-1])
 
     def _checkpoint(self, seed: int) -> Path:
         return self.checkpoints[seed % len(self.checkpoints)]
@@ -316,11 +321,3 @@ def calibrate_norms(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was_training)
-
-
-def check_output(output: Path) -> None:
-    """ Raise a ValueError if an output folder can't be written, or holds something."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f'{output} exists: give another name, nothing is overwritten.')
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')

@@ -1,15 +1,21 @@
 """ Rows of what was measured: means, their spread, and CSV files"""
 import csv
+import json
 import math
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
+import torch
 from rich.console import Console
 
-__all__ = ['create_console', 'mean_and_spread', 'show', 'states', 'write_csv']
+import timm
+
+from ..files import replacing
+
+__all__ = ['check_output', 'create_console', 'mean_and_spread', 'show', 'states', 'write_results']
 
 Rows = Sequence[Dict[str, Any]]
 
@@ -62,3 +68,28 @@ def write_csv(file: Path, rows: Rows) -> None:
         writer.writeheader()
         writer.writerows(
             {key: f'{value:.6g}' if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+
+def check_output(output: Path) -> None:
+    """ Raise a ValueError if an output folder can't be written, or holds something."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f'{output} exists: give another name, nothing is overwritten.')
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')
+
+
+def write_results(
+        output: Path, tables: Mapping[str, Rows], arguments: Dict[str, Any], picture: str, draw: Callable[[Path], None],
+) -> None:
+    """ Write a folder whole or not at all: a CSV of each table, args.json, and a picture.
+
+    Raises:
+        ValueError: If the folder has come to hold something meanwhile.
+    """
+    check_output(output)
+    with replacing(output) as new:
+        new.mkdir()
+        for name, rows in tables.items():
+            write_csv(new / f'{name}.csv', rows)
+        versions = dict(torch=torch.__version__, timm=timm.__version__)
+        (new / 'args.json').write_text(json.dumps({**arguments, **versions}, indent=2) + '\n')
+        draw(new / picture)

@@ -2,6 +2,7 @@
 
     python benchmarks/ablations.py run --timm pytorch-image-models --data-dir cifar10    # all runs, in order of weight
     python benchmarks/ablations.py run ... --only wide narrow                            # or some
+    python benchmarks/ablations.py time                                                  # a step of each, side by side
     python benchmarks/ablations.py report                                                # tables and picture
 
 One recipe, that of benchmarks/training.py at the learning rate that was best there for either network (0.4 of 0.1, 0.4
@@ -20,18 +21,22 @@ import platform
 import re
 import shlex
 import statistics
+import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from rich.console import Console
 from training import (
     arguments_of,
     describe_data,
+    ENV,
     EPOCHS,
     find_script,
     IMG_SIZE,
@@ -51,6 +56,7 @@ from timm_mobilenext.plots import FAINT, INK, RIGHT, WRONG
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / 'results' / 'why'
 MODEL, LEARNING_RATE, SCHEME = 'mobilenext_035', 0.4, 'authors'
+BATCH, CLASSES, WARM_UP, STEPS = 128, 10, 3, 20  # of `time`
 ROWS = ((2, 96, 1, 2), (6, 144, 1, 1), (6, 192, 3, 2), (6, 288, 3, 2), (6, 384, 4, 1), (6, 576, 4, 2), (6, 960, 3, 1))
 
 
@@ -150,7 +156,7 @@ RUNS = list(dict.fromkeys(
     Run(arm, seed) for arms in TABLES.values() for seed in range(1, max(ARMS[arm].seeds for arm in arms) + 1)
     for arm in arms if seed <= ARMS[arm].seeds))
 COLUMNS = (
-    'arm', 'seed', 'top1', 'top5', 'train_loss', 'eval_loss', 'top1_by_epoch', 'seconds_a_step', 'minutes', 'arguments',
+    'arm', 'seed', 'top1', 'top5', 'train_loss', 'eval_loss', 'top1_by_epoch', 'minutes', 'arguments',
     'initial_weights', 'data', 'machine', 'torch', 'timm')
 
 
@@ -171,6 +177,11 @@ def append_row(file: Path, row: Dict[str, Any]) -> None:
             writer.writerows(rows)
 
 
+def machine() -> Dict[str, str]:
+    return dict(
+        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}', torch=torch.__version__, timm=timm.__version__)
+
+
 def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path, file: Path) -> None:
     """Train, and append a row once it has ended."""
     folder = output / f'{run.arm.replace("/", "-")}-seed{run.seed}'
@@ -179,8 +190,6 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
     minutes = train_by_timm(script, data_dir, folder, create, SCHEME, run.seed, arguments)
     with open(folder / 'train' / 'summary.csv', newline='') as lines:
         epochs = list(csv.DictReader(lines))
-    # of each epoch timm prints the mean in brackets
-    means = re.findall(r'Time: [\d.]+s, +[\d.]+/s +\(([\d.]+)s', (folder / 'train.log').read_text())
     last = epochs[-1]
     append_row(file, dict(
         arm=run.arm,
@@ -190,14 +199,11 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
         train_loss=last['train_loss'],
         eval_loss=last['eval_loss'],
         top1_by_epoch=' '.join(epoch['eval_top1'] for epoch in epochs),
-        seconds_a_step=means[-1] if means else 'nan',
         minutes=round(minutes, 1),
         arguments=shlex.join(arguments),
         initial_weights=f'drawn by the {SCHEME} scheme',
         data=describe_data(data_dir, data),
-        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
-        torch=torch.__version__,
-        timm=timm.__version__,
+        **machine(),
     ))
     late = ', more than the 90 a run should take' if minutes > 90 else ''
     top1 = float(last['eval_top1'])
@@ -234,6 +240,36 @@ def run_all(args: argparse.Namespace) -> None:
         for run in RUNS if run.arm in args.only and run not in done])
 
 
+def time_all(results: Path) -> None:
+    """Time training steps of all arms in turn, so that a machine whose speed swings does so for all of them."""
+    if ENV.items() - os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENV})  # as the runs have it
+    x = torch.randn(BATCH, 3, IMG_SIZE, IMG_SIZE).to(memory_format=torch.channels_last)
+    targets = torch.randint(CLASSES, (BATCH,))
+    seconds: Dict[str, List[float]] = {arm: [] for arm in ARMS}
+    networks = {
+        arm: timm.create_model(MODEL, num_classes=CLASSES, **ARMS[arm].model_kwargs).to(
+            memory_format=torch.channels_last)
+        for arm in ARMS}
+    optimizers = {
+        arm: torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+        for arm, network in networks.items()}
+    for turn in range(WARM_UP + STEPS):
+        for arm, network in networks.items():
+            started = time.perf_counter()
+            F.cross_entropy(network(x), targets).backward()
+            optimizers[arm].step()
+            optimizers[arm].zero_grad()
+            if turn >= WARM_UP:
+                seconds[arm].append(time.perf_counter() - started)
+    with replacing(results / 'seconds.csv') as new, open(new, 'w', newline='') as lines:
+        writer = csv.writer(lines, lineterminator='\n')
+        writer.writerow(('arm', 'seconds_a_step', 'fastest', 'slowest', 'steps', *machine()))
+        for arm, each in seconds.items():
+            figures = (f'{of(each):.4f}' for of in (statistics.median, min, max))
+            writer.writerow((arm, *figures, STEPS, *machine().values()))
+
+
 @cache
 def describe(arm: str, num_classes: int) -> Tuple[str, str, str, str, str]:
     """Width, parameters, MACs, shortcut adds and how many numbers these add."""
@@ -263,16 +299,15 @@ def top1_by_seed(rows: List[Dict[str, str]], arm: str) -> Dict[int, float]:
     return {int(row['seed']): float(row['top1']) for row in rows if row['arm'] == arm}
 
 
-def summarize(rows: List[Dict[str, str]], arms: Tuple[str, ...]):
+def summarize(rows: List[Dict[str, str]], arms: Tuple[str, ...], seconds: Dict[str, float]):
     for arm in arms:
         top1 = [value for _, value in sorted(top1_by_seed(rows, arm).items())]
         spread = f' ± {statistics.stdev(top1):.2f}' if len(top1) > 1 else ''
         told = f'{statistics.mean(top1):.2f}{spread}' if top1 else 'not run yet'
         each = ', '.join(f'{value:.2f}' for value in top1)
-        seconds = [float(row['seconds_a_step']) for row in rows if row['arm'] == arm]
         yield (
             ARMS[arm].about, *describe(arm, classes_of(rows[0])), len(top1), told, each,
-            f'{statistics.median(seconds):.2f}' if seconds else '')
+            f'{seconds[arm]:.3f}' if arm in seconds else 'not timed yet')
 
 
 def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:
@@ -305,8 +340,9 @@ REPORT = f"""# Ablations
 Made by `python benchmarks/ablations.py report` of what `python benchmarks/ablations.py run` trained: {EPOCHS} epochs at
 {IMG_SIZE} px, `{MODEL}` with the arguments of `--model-kwargs` in [ablations.csv](ablations.csv), learning rate
 {LEARNING_RATE} if nothing else is said, weights drawn by the {SCHEME} scheme. An add counts once for each image,
-whatever its tensor; the numbers added are its elements. A step is a batch of 128, and was timed with another run beside
-it. The learning rate was the best of three for the paper's network and for MobileNetV2 at width 0.75, not for each arm.
+whatever its tensor; the numbers added are its elements. The seconds are medians of training steps of {BATCH} random
+images, on one thread, all arms in turn: `python benchmarks/ablations.py time`, which wrote [seconds.csv](seconds.csv).
+The learning rate was the best of three for the paper's network and for MobileNetV2 at width 0.75, not for each arm.
 
 Data: {{data}}.
 
@@ -326,8 +362,10 @@ def report(results: Path) -> None:
     if not rows:
         raise SystemExit(f'{results} holds no runs: train some first.')
     check_rows(results / 'ablations.csv', rows)
+    seconds = {row['arm']: float(row['seconds_a_step']) for row in read_rows(results / 'seconds.csv')}
     tables = [
-        '\n'.join([f'## {name}', '', *table(HEADINGS, summarize(rows, arms))]) for name, arms in TABLES.items()]
+        '\n'.join([f'## {name}', '', *table(HEADINGS, summarize(rows, arms, seconds))])
+        for name, arms in TABLES.items()]
     with replacing(results / 'ablations.png') as new:
         draw(new, rows)
     with replacing(results / 'ablations.md') as new:
@@ -367,7 +405,7 @@ def draw(file: Path, rows: List[Dict[str, str]]) -> None:
     figure.savefig(file, format='png')
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
     run = commands.add_parser('run', help='train what has not been trained yet')
@@ -377,13 +415,16 @@ def main():
                      help=f'some of {", ".join(ARMS)}')
     run.add_argument('--jobs', type=int, default=2, help='runs side by side')
     run.add_argument('--output', type=Path, default=ROOT / 'output' / 'ablations', help='folder for checkpoints')
+    timed = commands.add_parser('time', help='time training steps, on an idle machine; takes a few minutes')
     told = commands.add_parser('report', help='tables and picture of what has been trained')
-    for command in (run, told):
+    for command in (run, timed, told):
         command.add_argument('--results', type=Path, default=RESULTS, help='folder of the rows and tables')
     args = parser.parse_args()
     if args.command == 'run':
         run_all(args)
-    report(args.results)
+    if args.command == 'time':
+        return time_all(args.results)
+    return report(args.results)
 
 
 if __name__ == '__main__':

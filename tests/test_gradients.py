@@ -303,7 +303,8 @@ def test_command(folder, tmp_path):
 
 @pytest.mark.parametrize('change, message', [
     (dict(specs=['mobilenext_35']), r"timm has no model 'mobilenext_35': did you mean mobilenext_035.*"),
-    (dict(specs=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once.'),
+    (dict(specs=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once, or under'
+                                                         ' another label, LABEL=mobilenext_035.'),
     (dict(specs=['mobilenext_035,noskip']), "mobilenext_035,noskip: 'noskip' is no argument, give NAME,KEY=VALUE .*"),
     (dict(specs=['mobilenext_035,no=1']), 'mobilenext_035,no=1 can not be created: .*no.*'),
     (dict(weight_init='xavier'), "weight_init 'xavier' is none of model, authors, timm."),
@@ -366,6 +367,23 @@ def test_arguments_with_commas():
     assert dict(subject.kwargs) == dict(
         arch_def=[['sg_r1_k3_s2_e2_c32'], ['sg_r1_k3_s2_e6_c48']], bn_eps=0.1, act_layer='silu')
     assert len(create_network(subject, 2, 32).blocks) == 2
+
+
+def test_labels(tmp_path):
+    file = tmp_path / 'last.pth.tar'
+    torch.save(dict(state_dict=timm.create_model('mobilenext_035', num_classes=2).state_dict(), epoch=7), file)
+    specs = ['wide=mobilenext_035', 'no shortcut=mobilenext_035,noskip=True', 'mobilenext_035,drop_rate=0.1']
+    planned = plan(specs, [f'no shortcut={file}', f'mobilenext_035,drop_rate=0.1={file}'])
+    assert [(subject.label, subject.name, subject.state) for subject in planned] == [
+        ('wide', 'mobilenext_035', 'initial'),
+        ('no shortcut', 'mobilenext_035', 'initial'),
+        ('no shortcut', 'mobilenext_035', 'after epoch 8'),
+        ('mobilenext_035,drop_rate=0.1', 'mobilenext_035', 'initial'),
+        ('mobilenext_035,drop_rate=0.1', 'mobilenext_035', 'after epoch 8'),
+    ]
+    assert [dict(subject.kwargs) for subject in planned[1:4]] == [dict(noskip=True)] * 2 + [dict(drop_rate=0.1)]
+    with pytest.raises(ValueError, match='wide is given twice'):
+        plan(['wide=mobilenext_035', 'wide=mobilenext_050'])
 
 
 def test_checkpoint_of_other_classes(folder, tmp_path):

@@ -16,7 +16,8 @@ app = typer.Typer(
     context_settings=dict(help_option_names=['-h', '--help']),
 )
 _Models = Annotated[List[str], typer.Option(
-    '--models', metavar='MODEL...', help='Models of timm, with arguments after commas: mobilenext_050,noskip=True.')]
+    '--models', metavar='MODEL...',
+    help='Models of timm, with arguments after commas and another label before: none=mobilenext_050,noskip=True.')]
 # an option of click takes one value, what follows it comes here
 _More = Annotated[Optional[List[str]], typer.Argument(hidden=True)]
 _Data = Annotated[Path, typer.Option(help='Image folder.')]

@@ -266,14 +266,14 @@ def run_gradients(
                     network.model.train(), network.blocks,
                     list(zip(pixels.split(batch_size), images.targets.split(batch_size), strict=True)))
             except ValueError as e:
-                raise ValueError(f'{subject.spec}, {subject.state}, seed {seed}: {e}') from None
+                raise ValueError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
             about = dict(
-                model=subject.spec, state=subject.state, weights=subject.weights(seed), seed=seed)
+                model=subject.label, state=subject.state, weights=subject.weights(seed), seed=seed)
             rows['blocks'] += [{**about, **vars(row)} for row in found.blocks]
             rows['parameters'] += [{**about, **vars(row)} for row in found.parameters]
             rows['confusion'] += [
                 {**about, 'group': group, 'confusion': cosine} for group, cosine in found.confusion.items()]
-            console.print(f'{subject.spec}  {subject.state}  seed {seed}')
+            console.print(f'{subject.label}  {subject.state}  seed {seed}')
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,
         data=data_dir.name, split=split, img_size=img_size, batch_size=batch_size, batches=num_batches, seeds=seeds)

@@ -472,11 +472,11 @@ def run_information(
                 found = measure_information(
                     network.model, network.blocks, batches(), images.targets, dimensions, seed=seed)
             except ValueError as e:
-                raise ValueError(f'{subject.spec}, {subject.state}, seed {seed}: {e}') from None
-            about = dict(model=subject.spec, state=subject.state, weights=subject.weights(seed), seed=seed)
+                raise ValueError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
+            about = dict(model=subject.label, state=subject.state, weights=subject.weights(seed), seed=seed)
             blocks += [{**about, **vars(row)} for row in found.blocks]
             probes += [{**about, **vars(row)} for row in found.probes]
-            console.print(f'{subject.spec}  {subject.state}  seed {seed}')
+            console.print(f'{subject.label}  {subject.state}  seed {seed}')
     ranking = rank(blocks)
     arguments = dict(
         models=list(specs), checkpoints=list(map(str, checkpoints)), pretrained=pretrained, weight_init=weight_init,

@@ -36,7 +36,7 @@ WEIGHT_INITS = 'model', 'authors', 'timm'  # as the network draws them, or by on
 @dataclass(frozen=True)
 class Subject:
     """ A network as it was asked for, in one state of its weights."""
-    spec: str  # name and arguments, such as mobilenext_050,narrow_skip=True
+    label: str  # name and arguments, such as mobilenext_050,narrow_skip=True, if it was given no other
     name: str
     kwargs: Tuple[Tuple[str, Any], ...]
     state: str = 'initial'  # or 'pretrained', or such as 'after epoch 8'
@@ -78,9 +78,10 @@ def plan(
     """ What there is to study.
 
     Args:
-        specs: Models of timm, each with arguments after commas if it has any: `mobilenext_050,narrow_skip=True`.
-        checkpoints: `MODEL=FILE`, MODEL being one of the specs; of a single model, FILE is enough. Several of a model
-            after the same epoch are of several trainings, one for each seed.
+        specs: Models of timm, each with arguments after commas if it has any, and what to call it before an equals sign
+            if not that: `narrow=mobilenext_050,narrow_skip=True`.
+        checkpoints: `MODEL=FILE`, MODEL being what a model is called; of a single model, FILE is enough. Several of a
+            model after the same epoch are of several trainings, one for each seed.
         pretrained: Models begin with timm's weights rather than initial ones.
         seeds: Number of seeds.
 
@@ -94,19 +95,22 @@ def plan(
     """
     subjects: Dict[str, Subject] = {}
     files: Dict[str, Dict[str, List[Path]]] = {}
-    for spec in specs:
+    for given in specs:
+        before, equals, after = given.partition('=')
+        # else it is that of an argument
+        label, spec = (before, after) if before and equals and ',' not in before else (given, given)
         # a comma may stand in an argument too
         name, *arguments = re.split(r',(?=\w*(?:=|,|$))', spec)
         check_model(name)
-        if spec in subjects:
-            raise ValueError(f'{spec} is given twice: give each model once.')
+        if label in subjects:
+            raise ValueError(f'{label} is given twice: give each model once, or under another label, LABEL={spec}.')
         kwargs = tuple(_parse_argument(spec, text) for text in arguments)
-        subjects[spec] = Subject(spec, name, kwargs, 'pretrained' if pretrained else 'initial')
-        files[spec] = {}
+        subjects[label] = Subject(label, name, kwargs, 'pretrained' if pretrained else 'initial')
+        files[label] = {}
     if not subjects:
         raise ValueError('No model is given: --models takes one or more of timm.')
     for text in checkpoints:
-        of = max((spec for spec in subjects if text.startswith(f'{spec}=')), key=len, default=None)
+        of = max((label for label in subjects if text.startswith(f'{label}=')), key=len, default=None)
         file = Path(text if of is None else text[len(of) + 1:])
         if of is None:
             if len(subjects) > 1:
@@ -120,12 +124,12 @@ def plan(
             raise ValueError(f'{file} is given twice: give each checkpoint once.')
         found.append(file)
     planned = []
-    for spec, subject in subjects.items():
+    for label, subject in subjects.items():
         planned.append(subject)
-        for state, of_state in files[spec].items():
+        for state, of_state in files[label].items():
             if len(of_state) not in (1, seeds):
                 raise ValueError(
-                    f'{spec} has {len(of_state)} checkpoints of a state, {state}: give one, or one for each of the'
+                    f'{label} has {len(of_state)} checkpoints of a state, {state}: give one, or one for each of the'
                     f' {seeds} seeds.')
             planned.append(replace(subject, state=state, checkpoints=tuple(of_state)))
     return planned
@@ -170,8 +174,8 @@ def create_network(
     try:
         model: Any = timm.create_model(subject.name, pretrained=pretrained, **kwargs)
     except TypeError as e:
-        raise ValueError(f'{subject.spec} can not be created: {e}') from None
-    _check_classes(subject.spec, model.num_classes, num_classes)
+        raise ValueError(f'{subject.label} can not be created: {e}') from None
+    _check_classes(subject.label, model.num_classes, num_classes)
     if subject.checkpoints:
         file = subject._checkpoint(seed)
         state_dict = convert_state_dict(select_state_dict(read_checkpoint(file))[0], model)
@@ -183,7 +187,7 @@ def create_network(
         model.load_state_dict(state_dict)
     elif weight_init != 'model':
         draw_weights(model, weight_init)
-    return Network(model, find_blocks(model, subject.spec))
+    return Network(model, find_blocks(model, subject.label))
 
 
 def check_weight_init(weight_init: str, pretrained: bool) -> None:

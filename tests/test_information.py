@@ -61,6 +61,13 @@ def test_independent_pairs(estimator, dimensions):
     assert deviation < 0.05
 
 
+def test_sampling_errors_of_correlations_are_taken_off():
+    """Squares of correlations of 320 independent samples would add up to 0.025 nats in 16 dimensions."""
+    x, y, _ = gaussians(640, 16, 0.8)
+    estimates = gaussian_information(x, [y[torch.randperm(len(y))] for _ in range(30)])
+    assert abs(torch.tensor(estimates).mean().item()) < 0.008
+
+
 @pytest.mark.parametrize('width', [1, 0.5, 0.1])
 def test_uniform_noise_on_a_uniform_variable(width):
     """h(x + e) - h(e) is width / 2 - log(width) in each dimension. Gaussian entropies are too large for it."""

@@ -20,7 +20,14 @@ from timm_mobilenext.analysis.information import (
     NOISES,
     run_information,
 )
-from timm_mobilenext.analysis.subjects import calibrate_norms, find_blocks
+from timm_mobilenext.analysis.subjects import (
+    calibrate_norms,
+    create_network,
+    find_blocks,
+    load_images,
+    normalize,
+    plan,
+)
 
 pytestmark = pytest.mark.tools
 
@@ -150,7 +157,10 @@ def known(request):
     images = torch.einsum('nk,kchw->nchw', factors, patterns) + 0.1 * torch.randn(1500, 3, side, side)
     blocks = dict(model.named_children())
     targets = (factors[:, 0] > 0).long()
-    return measure_information(model, blocks, images.split(100), targets, dimensions=4)
+    given = images.clone()
+    found = measure_information(model, blocks, images.split(100), targets, dimensions=4)
+    assert torch.equal(images, given)  # though a block writes in what it reads
+    return found
 
 
 @pytest.mark.parametrize('estimator', list(ESTIMATORS))
@@ -250,6 +260,14 @@ def test_command(tmp_path):
         float(row['nats']) for row in blocks if row['keeps_shape'] == 'True' and
         (row['model'], row['noise'], row['estimator']) == tuple(ranking[0][k] for k in ('model', 'noise', 'estimator'))]
     assert float(ranking[0]['nats']) == pytest.approx(sum(own) / 24, rel=1e-4)
+    # the second seed, by what the functions themselves measure
+    network = create_network(plan(['mobilenext_035'])[0], 2, 32, seed=1)
+    images = load_images(folder, 'validation', 32, 70, seed=1)
+    pixels = normalize(images.pixels, network.model)
+    calibrate_norms(network.model.eval(), [pixels])
+    found = measure_information(network.model, network.blocks, [pixels], images.targets, dimensions=1, seed=1)
+    told = [row for row in blocks if (row['model'], row['seed']) == ('mobilenext_035', '1')]
+    assert [float(row['nats']) for row in told] == pytest.approx([row.nats for row in found.blocks], rel=1e-3, abs=1e-3)
     with open(tmp_path / 'out' / 'probes.csv', newline='') as lines:
         probes = list(csv.DictReader(lines))
     assert len(probes) == 2 * 2 * 20 and float(probes[0]['top1']) > 90  # of dark and light images

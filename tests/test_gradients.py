@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import os
+import statistics
 
 import pytest
 import torch
@@ -78,6 +79,8 @@ def test_agrees_with_finite_differences():
                 (expected[0], expected[1], expected[1], expected[2]), strict=True):
             assert measured == pytest.approx(norm, rel=1e-6)
         assert second.ratio == pytest.approx(expected[1] / expected[2], rel=1e-6)
+        assert second.rms_out == pytest.approx(expected[2] / math.sqrt(borders[2].numel()), rel=1e-6)
+        assert (first.loss, second.loss) == (pytest.approx(loss(0).item()),) * 2
 
         weights = model.blocks[1][0].conv_dw1.weight, model.blocks[1][0].conv_dw2.weight
         norm = math.hypot(*(difference(lambda: loss(0), weight) for weight in weights))
@@ -92,8 +95,8 @@ def test_agrees_with_finite_differences():
 def test_place_depth_and_stride():
     model = timm.create_model('mobilenext_100', arch_def=[*TWO_BLOCKS, ['sg_r2_k3_s2_e6_c32']], num_classes=10)
     found = measure_gradients(model, find_blocks(model, 'it'), batches())
-    assert [(row.place, row.depth, row.stride) for row in found.blocks if row.batch == 1] == [
-        (0, 0, 4), (1, 1 / 3, 4), (2, 2 / 3, 8), (3, 1, 8)]
+    assert [(row.place, row.depth, row.stride, row.keeps_shape) for row in found.blocks if row.batch == 1] == [
+        (0, 0, 4, False), (1, 1 / 3, 4, True), (2, 2 / 3, 8, False), (3, 1, 8, True)]
     # nothing lies between two blocks
     for before, after in zip(found.blocks[:3], found.blocks[1:4], strict=True):
         assert before.norm_out == pytest.approx(after.norm_in)
@@ -118,6 +121,7 @@ def test_any_model_of_timm(name, blocks, kinds):
     names = {row.block for row in found.blocks}
     assert {row.kind for row in found.parameters if row.group in names} <= kinds
     assert all(row.norm_in > 0 and row.norm_out > 0 for row in found.blocks)
+    assert all((row.stride > 0) == (name != 'test_vit') for row in found.blocks)
     assert set(found.confusion) >= {'all', *names}
 
 
@@ -282,6 +286,16 @@ def test_command(folder, tmp_path):
         ['mobilenext_035', 'initial'], ['mobilenext_035', 'after'], ['mobilenetv2_035', 'initial']]
     blocks = rows(tmp_path / 'out' / 'blocks.csv')
     assert len(blocks) == (20 + 20 + 17) * 3 * 2
+    # by hand, of strides that both networks have blocks of one shape at
+    assert 'at strides 4, 8, 16, 32. In by out: of blocks that keep the shape, at strides 8, 16, 32.' in printed
+    kept = [
+        (row['seed'], row['stride'], math.log(float(row['ratio']))) for row in blocks
+        if (row['model'], row['state'], row['keeps_shape']) == ('mobilenext_035', 'initial', 'True')]
+    assert len(kept) == 12 * 3 * 2
+    by_seed = [statistics.mean(statistics.mean(ratio for of, at, ratio in kept if (of, at) == (seed, stride))
+                               for stride in ('8', '16', '32')) for seed in ('0', '1')]
+    told = f'{math.exp(statistics.mean(by_seed)):.3g} ×/ {math.exp(statistics.stdev(by_seed)):.3g}'
+    assert told in printed
     assert {row['state'] for row in blocks} == {'initial', 'after epoch 8'}
     assert all(float(row['ratio']) == pytest.approx(float(row['norm_in']) / float(row['norm_out']), rel=1e-4)
                for row in blocks)

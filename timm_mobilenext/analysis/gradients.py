@@ -26,7 +26,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import check_output, create_console, mean_and_spread, show, states, write_results
+from .tables import check_output, create_console, mean_and_spread, Rows, shared, show, states, write_results
 
 __all__ = ['BlockGradient', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
 
@@ -38,10 +38,13 @@ class BlockGradient:
     block: str
     place: int  # in the order in which data flows, from 0
     depth: float  # the same from 0 for the first block to 1 for the last
-    stride: float  # of the block's output, in pixels of the image; NaN where that is no feature map
+    stride: float  # of the block's output, in pixels of the image; 0 where that is no feature map
+    keeps_shape: bool  # input and output are of the same shape, so there may be a shortcut
+    loss: float  # of the batch
     norm_in: float  # of all numbers in the gradient of the loss by the block's input
     norm_out: float
-    ratio: float  # in by out: what the block does to a gradient on its way back
+    rms_out: float  # the same of one number: norm_out by the root of how many there are
+    ratio: float  # norm_in by norm_out: what the block does to a gradient on its way back
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def measure_gradients(
             loss.backward()
         if not math.isfinite(loss.item()):
             raise ValueError(f'The loss of batch {number} is {loss.item()}: gradients of it say nothing.')
-        found.blocks += borders.read(number, images.shape[-2])
+        found.blocks += borders.read(number, images.shape[-2], loss.item())
         squares: Dict[Tuple[str, str], List[float]] = defaultdict(lambda: [0., 0.])
         gradients: Dict[str, List[torch.Tensor]] = defaultdict(list)
         for name, weight in model.named_parameters():
@@ -131,6 +134,7 @@ class _Borders:
         self.blocks = blocks
         self.order: List[str] = []
         self.sides: Dict[str, Optional[int]] = {}
+        self.shapes: Dict[Tuple[str, str], List[torch.Size]] = {}
         self.squares: Dict[Tuple[str, str], float] = {}
         self.handles: List[Any] = []
 
@@ -153,6 +157,7 @@ class _Borders:
         # a copy, for in what the block reads others may write, and others may read it too
         copy = border.clone()
         self.squares.setdefault((name, side), 0.)
+        self.shapes.setdefault((name, side), []).append(border.shape)
 
         def add(gradient: torch.Tensor) -> None:
             self.squares[name, side] += gradient.double().square().sum().item()
@@ -174,7 +179,7 @@ class _Borders:
             return self._tap(name, 'out', output)
         return hook
 
-    def read(self, batch: int, img_size: int) -> List[BlockGradient]:
+    def read(self, batch: int, img_size: int, loss: float) -> List[BlockGradient]:
         """ What has been kept, in the order in which the blocks ran."""
         if not self.order:
             raise ValueError(f'None of the blocks {", ".join(self.blocks)} ran.')
@@ -187,9 +192,12 @@ class _Borders:
             if not (math.isfinite(norm_in) and math.isfinite(norm_out)):
                 raise ValueError(f'The gradient at block {name} in batch {batch} is no finite number.')
             map_size = self.sides[name]
+            shapes_in, shapes_out = self.shapes[name, 'in'], self.shapes[name, 'out']
+            numbers = sum(shape.numel() for shape in shapes_out)
             rows.append(BlockGradient(
-                batch, name, place, place / max(len(self.order) - 1, 1), img_size / map_size if map_size else math.nan,
-                norm_in, norm_out, norm_in / norm_out if norm_out else math.nan))
+                batch, name, place, place / max(len(self.order) - 1, 1), img_size / map_size if map_size else 0.,
+                shapes_in == shapes_out, loss, norm_in, norm_out, norm_out / math.sqrt(numbers),
+                norm_in / norm_out if norm_out else math.nan))
         return rows
 
 
@@ -283,23 +291,35 @@ def run_gradients(
 
 
 def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
-    """ A row for each network and state: means over blocks, and their deviation over batches and seeds."""
+    """ A row for each network and state: means, in which each stride, or kind of weights, weighs the same."""
+    names = {(row['model'], row['block']) for row in rows['blocks']}
+    inside = [row for row in rows['parameters'] if (row['model'], row['group']) in names]
+    comparable = shared(rows['blocks'], 'stride')
+    kept = shared([row for row in rows['blocks'] if row['keeps_shape']], 'stride')
+    everything = [row for row in rows['confusion'] if row['group'] == 'all']
+    columns: List[Tuple[str, Rows, str, bool, Optional[str]]] = [
+        ('loss', rows['blocks'], 'loss', False, None),
+        ('norm at blocks', comparable, 'norm_out', True, 'stride'),
+        ('per number', comparable, 'rms_out', True, 'stride'),
+        ('in by out', kept, 'ratio', True, 'stride'),
+        ('gradient by weight', shared(inside, 'kind'), 'ratio', True, 'kind'),
+        ('confusion', everything, 'confusion', False, None),
+    ]
     table = Table(box=None, pad_edge=False, header_style='bold')
     for heading in ('model', 'state'):
         table.add_column(heading, overflow='fold')
-    for heading in ('norm at blocks', 'in by out', 'gradient by weight', 'confusion'):
+    for heading, *_ in columns:
         table.add_column(heading, justify='right')
     for about in states(rows['blocks']):
-        blocks, parameters, confusion = (
-            [row for row in rows[kind] if (row['model'], row['state']) == about]
-            for kind in ('blocks', 'parameters', 'confusion'))
-        names = {row['block'] for row in blocks}
-        inside = [row for row in parameters if row['group'] in names]
-        table.add_row(
-            *about,
-            show(*mean_and_spread(blocks, 'norm_out', geometric=True), geometric=True),
-            show(*mean_and_spread(blocks, 'ratio', geometric=True), geometric=True),
-            show(*mean_and_spread(inside, 'ratio', geometric=True), geometric=True),
-            show(*mean_and_spread([row for row in confusion if row['group'] == 'all'], 'confusion')))
+        cells = []
+        for _, of, key, geometric, within in columns:
+            own = [row for row in of if (row['model'], row['state']) == about]
+            cells.append(show(*mean_and_spread(own, key, geometric, within), geometric=geometric))
+        table.add_row(*about, *cells)
     console.print(table)
-    console.print('\nNorms and ratios: geometric means over blocks, ×/ a deviation over batches and seeds.')
+    at, kept_at = (
+        ', '.join(f'{stride:g}' for stride in sorted({row['stride'] for row in of})) or 'in common: none'
+        for of in (comparable, kept))
+    console.print(
+        f'\nNorms and numbers: at strides {at}. In by out: of blocks that keep the shape, at strides {kept_at}.'
+        '\nEach stride, and each kind of weights, weighs the same; deviations are over seeds, or batches of one seed.')

@@ -37,7 +37,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import check_output, create_console, mean_and_spread, show, write_results
+from .tables import check_output, create_console, mean_and_spread, shared, show, write_results
 
 __all__ = [
     'BlockInformation', 'BlockProbe', 'check_images', 'ESTIMATORS', 'gaussian_information', 'Information',
@@ -121,7 +121,8 @@ def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 
     """ Mutual information of two variables by what a kernel ridge regression of y on x leaves over.
 
     h(y) - h(y - g(x)), with g fitted on one half of the samples, and entropies measured on the other; each half once.
-    It is a lower bound but for errors, reached where what g leaves does not depend on x.
+    It is a lower bound but for errors, reached where what g leaves does not depend on x. Errors grow with the number of
+    dimensions where samples gather in clusters, each of which has fewer of them: up to a third too much was seen.
 
     Args:
         x: Samples (N, D).
@@ -218,7 +219,7 @@ class BlockInformation:
     tensor: int  # number of the tensor among those that the block takes, and gives
     place: int  # in the order in which data flows, from 0
     depth: float  # the same from 0 to 1
-    stride: float  # of the output; NaN where that is no feature map
+    stride: float  # of the output; 0 where that is no feature map
     keeps_shape: bool  # input and output are of the same shape, so there may be a shortcut
     explained_in: float  # part of the input's variance in the dimensions that are kept, as P has them
     explained_out: float
@@ -298,7 +299,7 @@ def measure_information(
     generator = torch.Generator().manual_seed(seed)
     for place, name in enumerate(borders.order):
         side = borders.sides[name]
-        about = place, place / max(len(borders.order) - 1, 1), img_size / side if side else math.nan
+        about = place, place / max(len(borders.order) - 1, 1), img_size / side if side else 0.
         for tensor in borders.tensors(name):
             x, y = (borders.read(name, border, tensor) for border in ('in', 'out'))
             keeps_shape = borders.shapes[name, 'in', tensor] == borders.shapes[name, 'out', tensor]
@@ -490,31 +491,42 @@ def run_information(
         table.add_column(heading, overflow='fold')
     for heading in ('tensor', 'nats', 'of shuffled pairs'):
         table.add_column(heading, justify='right')
-    for row in ranking:
+    for row in (row for row in ranking if row['stride'] == 'all'):
         table.add_row(
             row['state'], f'{row["noise"]:g}', row['estimator'], row['model'], str(row['tensor']),
             show(row['nats'], row['deviation']), f'{row["shuffled"]:.2g}')
     console.print(table)
-    console.print('\nMeans over blocks that keep the shape, ± a deviation over seeds.')
+    strides = ', '.join(f'{stride:g}' for stride in dict.fromkeys(row['stride'] for row in ranking) if stride != 'all')
+    console.print(
+        f'\nMeans over blocks that keep the shape at strides {strides or "in common: none"}, each stride weighing the'
+        ' same, ± a deviation over seeds.')
     console.print(f'\ntables and picture  {output}')
 
 
 def rank(blocks: Sequence[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """ Networks by the mean information of their blocks that keep the shape, the most first, at each level of noise.
 
-    Several tensors of a block are ranked apart. A network without such blocks comes last, with NaN.
+    At each stride that all of them have such blocks at, and in the mean of those strides, stride 'all': networks have
+    different numbers of blocks at each, and information differs from stride to stride. Several tensors of a block are
+    ranked apart. A network without such blocks comes last, with NaN.
     """
     ranking = []
+    kept = shared([row for row in blocks if row['keeps_shape']], 'stride', by=('model', 'tensor'))
+    strides = sorted({row['stride'] for row in kept})
     for state, noise, estimator in dict.fromkeys((row['state'], row['noise'], row['estimator']) for row in blocks):
-        here = [
-            row for row in blocks if (row['state'], row['noise'], row['estimator']) == (state, noise, estimator)]
-        rows = []
-        for model, tensor in dict.fromkeys((row['model'], row['tensor']) for row in here):
-            own = [row for row in here if (row['model'], row['tensor']) == (model, tensor) and row['keeps_shape']]
-            nats, deviation = mean_and_spread(own, 'nats')
-            rows.append(dict(
-                state=state, noise=noise, estimator=estimator, model=model, tensor=tensor, nats=nats,
-                deviation=deviation, shuffled=mean_and_spread(own, 'shuffled')[0],
-                blocks=len({row['block'] for row in own})))
-        ranking += sorted(rows, key=lambda row: math.inf if math.isnan(row['nats']) else -row['nats'])
+        here = dict(state=state, noise=noise, estimator=estimator)
+        for stride in (*strides, 'all'):
+            rows = []
+            for model, tensor in dict.fromkeys(
+                    (row['model'], row['tensor']) for row in blocks if row['state'] == state):
+                about = dict(here, model=model, tensor=tensor)
+                own = [
+                    row for row in kept
+                    if all(row[key] == value for key, value in about.items()) and stride in ('all', row['stride'])]
+                nats, deviation = mean_and_spread(own, 'nats', within='stride')
+                rows.append(dict(
+                    here, stride=stride, model=model, tensor=tensor, nats=nats, deviation=deviation,
+                    shuffled=mean_and_spread(own, 'shuffled', within='stride')[0],
+                    blocks=len({row['block'] for row in own})))
+            ranking += sorted(rows, key=lambda row: math.inf if math.isnan(row['nats']) else -row['nats'])
     return ranking

@@ -49,11 +49,11 @@ def _by_resolution(rows: Rows) -> List[Dict[str, Any]]:
     """ Rows whose depth is the stride's place, the blocks of a stride spread evenly from it on."""
     strides: Dict[float, List[int]] = defaultdict(list)
     for row in rows:
-        if math.isfinite(row['stride']) and row['place'] not in strides[row['stride']]:
+        if row['stride'] and row['place'] not in strides[row['stride']]:
             strides[row['stride']].append(row['place'])
     moved = []
     for row in rows:
-        if math.isfinite(row['stride']):
+        if row['stride']:
             places = sorted(strides[row['stride']])
             depth = math.log2(row['stride']) + 0.85 * places.index(row['place']) / len(places)
             moved.append({**row, 'depth': depth})
@@ -63,18 +63,18 @@ def _by_resolution(rows: Rows) -> List[Dict[str, Any]]:
 def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
     """ Draw gradients: a row for each state of the weights, all networks in each.
 
-    Columns: the norm at the blocks' outputs by relative depth and by resolution, what blocks do to it, gradient by
-    weight of each kind of weights, and gradient confusion.
+    Columns: the norm at the blocks' outputs by relative depth and by resolution, the same of one number, what blocks
+    that keep the shape do to it, gradient by weight of each kind of weights, and gradient confusion.
     """
     told = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
     colors = _colors(rows['blocks'])
     inside = {(row['model'], row['block']) for row in rows['blocks']}
     kinds = [kind for kind in _KINDS if any(
         row['kind'] == kind and (row['model'], row['group']) in inside for row in rows['parameters'])]
-    figure = Figure(figsize=(17, 0.6 + 3.1 * len(told)), dpi=120, layout='constrained')
-    grid = figure.subplots(len(told), 5, squeeze=False)
+    figure = Figure(figsize=(20, 0.6 + 3.1 * len(told)), dpi=120, layout='constrained')
+    grid = figure.subplots(len(told), 6, squeeze=False)
     for state, row_of_axes in zip(told, grid, strict=True):
-        depth, resolution, ratio, weights, confusion = row_of_axes
+        depth, resolution, number, ratio, weights, confusion = row_of_axes
         for model, color in colors.items():
             blocks, parameters, confused = (
                 [row for row in rows[kind] if (row['model'], row['state']) == (model, state)]
@@ -84,7 +84,9 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
             _plot_depth(depth, blocks, 'norm_out', color, geometric=True, label=model)
             if moved := _by_resolution(blocks):
                 _plot_depth(resolution, moved, 'norm_out', color, geometric=True)
-            _plot_depth(ratio, blocks, 'ratio', color, geometric=True)
+                _plot_depth(number, moved, 'rms_out', color, geometric=True)
+            if kept := [row for row in moved if row['keeps_shape']]:
+                _plot_depth(ratio, kept, 'ratio', color, geometric=True)
             shift = (list(colors).index(model) - (len(colors) - 1) / 2) * 0.8 / len(colors)
             for place, kind in enumerate(kinds):
                 of = [row for row in parameters if row['kind'] == kind and (model, row['group']) in inside]
@@ -98,17 +100,20 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
                            color=color, alpha=0.5, height=0.6)
         _dress(depth, f'{state}: gradient norm at blocks', 'relative depth')
         _dress(resolution, 'the same by resolution', 'stride')
-        _dress(ratio, 'gradient norm, input by output', 'relative depth')
+        _dress(number, 'per number, by resolution', 'stride')
+        _dress(ratio, 'input by output, shape kept', 'stride')
         _dress(weights, 'gradient by weight, in blocks')
         _dress(confusion, 'least cosine of two batches')
-        for axes in (depth, resolution, ratio, weights):
+        for axes in (depth, resolution, number, weights):
             axes.set_yscale('log')
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter('{x:g}')  # numbers rather than powers
             axes.yaxis.set_minor_formatter(NullFormatter())
         depth.legend(frameon=False, fontsize=8)
         ticks = range(1, 6)
-        resolution.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
+        for axes in (resolution, number, ratio):
+            axes.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
+            axes.set_xlim(0.8, 6)
         ratio.axhline(1, color=FAINT, lw=1)
         weights.set_xticks(range(len(kinds)), kinds, fontsize=8)
         confusion.set(yticks=[], ylim=(len(colors) - 0.5, -0.5))
@@ -120,7 +125,8 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     """ Draw information: two rows for each state of the weights, all networks in each.
 
     First the information between input and output of each block, of its first tensor, at each level of noise, both
-    estimators, and the means of the blocks that keep their shape. Then what linear maps read from each block's output.
+    estimators, and the means of the blocks that keep their shape. Then what linear maps read from each block's output,
+    and those means at each stride.
     """
     told = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
@@ -140,9 +146,10 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
                         _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}, {estimator}')
             _dress(axes, f'{state}: nats at noise {noise:g}', 'relative depth')
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+        of_state = [row for row in ranking if row['state'] == state]
         bars = upper[-1]
         labels: List[str] = []
-        for row in [row for row in ranking if row['state'] == state]:
+        for row in [row for row in of_state if row['stride'] == 'all']:
             bars.barh(len(labels), row['nats'], xerr=0 if math.isnan(row['deviation']) else row['deviation'],
                       color=colors[row['model']], alpha=0.35 if row['estimator'] == 'kernel' else 0.7, height=0.7)
             which = f', tensor {row["tensor"]}' if row['tensor'] else ''
@@ -157,7 +164,25 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
                 if own:
                     _plot_depth(axes, own, key, color)
             _dress(axes, f'{state}: {heading}', 'relative depth')
-        for axes in lower[2:]:
+        _plot_strides(lower[2], of_state, noises[len(noises) // 2], colors, lines)
+        for axes in lower[3:]:
             axes.axis('off')
-        lower[2].legend(*upper[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='upper left')
+        lower[3].legend(*upper[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='upper left')
     figure.savefig(file, format='png')
+
+
+def _plot_strides(axes: Any, ranking: Rows, noise: float, colors: Dict[str, str], lines: Dict[str, str]) -> None:
+    """ Means and deviations at each stride, of first tensors at one level of noise."""
+    for model, color in colors.items():
+        for estimator, line in lines.items():
+            own = sorted(
+                (row for row in ranking if row['stride'] != 'all' and row['tensor'] == 0 and (
+                    row['model'], row['estimator'], row['noise']) == (model, estimator, noise)),
+                key=lambda row: row['stride'])
+            axes.errorbar(
+                range(len(own)), [row['nats'] for row in own], [row['deviation'] for row in own], color=color, ls=line,
+                marker='.', lw=1.5)
+            if own:
+                axes.set_xticks(range(len(own)), [f'{row["stride"]:g}' for row in own])
+    _dress(axes, f'nats at noise {noise:g}, blocks that keep the shape', 'stride')
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))

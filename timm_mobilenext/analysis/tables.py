@@ -5,7 +5,7 @@ import math
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import timm
 
 from ..files import replacing
 
-__all__ = ['check_output', 'create_console', 'mean_and_spread', 'show', 'states', 'write_results']
+__all__ = ['check_output', 'create_console', 'mean_and_spread', 'Rows', 'shared', 'show', 'states', 'write_results']
 
 Rows = Sequence[Dict[str, Any]]
 
@@ -25,28 +25,41 @@ def create_console() -> Console:
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
 
 
-def mean_and_spread(rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False) -> Tuple[float, float]:
-    """ Mean and deviation over seeds, and batches where there are any, of the means over all else.
+def mean_and_spread(
+        rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False, within: Optional[str] = None,
+) -> Tuple[float, float]:
+    """ Mean, and its deviation over seeds, or over batches where there is one seed.
 
     Args:
         rows: Rows, each with its `seed`, and perhaps its `batch`; those without a number (NaN) are left out.
         key: What to take the mean of.
         geometric: Geometric means and the deviation as a factor, for what is multiplied from block to block. One 0
             makes the mean 0.
+        within: Column each of whose values weighs the same, however many rows have it.
 
     Returns:
         Mean and deviation, NaN where there are no numbers, or too few to have a deviation.
     """
-    values: Dict[Any, List[float]] = defaultdict(list)
+    values: Dict[Any, Dict[Any, List[float]]] = defaultdict(lambda: defaultdict(list))
+    rows = [row for row in rows if not math.isnan(row[key])]
+    spread_over = 'seed' if len({row['seed'] for row in rows}) > 1 else 'batch'
     for row in rows:
         value = row[key]
-        if not math.isnan(value):
-            value = (math.log(value) if value > 0 else -math.inf) if geometric else value
-            values[row['seed'], row.get('batch')].append(value)
-    means = np.array([np.mean(of) for of in values.values()])
+        value = (math.log(value) if value > 0 else -math.inf) if geometric else value
+        values[row.get(spread_over)][row[within] if within else None].append(value)
+    means = np.array([np.mean([np.mean(part) for part in of.values()]) for of in values.values()])
     mean = means.mean() if len(means) else math.nan
     deviation = means.std(ddof=1) if len(means) > 1 and np.isfinite(means).all() else math.nan
     return (math.exp(mean), math.exp(deviation)) if geometric else (float(mean), float(deviation))
+
+
+def shared(rows: Rows, key: str, by: Sequence[str] = ('model',)) -> List[Dict[str, Any]]:
+    """ Rows whose value in a column comes in every network that has rows at all: what can be compared."""
+    values: Dict[Any, Set[Any]] = defaultdict(set)
+    for row in rows:
+        values[tuple(row[column] for column in by)].add(row[key])
+    common = set.intersection(*values.values()) if values else set()
+    return [row for row in rows if row[key] in common]
 
 
 def show(mean: float, deviation: float, digits: int = 3, geometric: bool = False) -> str:
@@ -68,6 +81,7 @@ def write_csv(file: Path, rows: Rows) -> None:
         writer.writeheader()
         writer.writerows(
             {key: f'{value:.6g}' if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+
 
 def check_output(output: Path) -> None:
     """ Raise a ValueError if an output folder can't be written, or holds something."""

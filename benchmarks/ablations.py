@@ -16,6 +16,7 @@ arguments than a run would have now are refused.
 """
 import argparse
 import csv
+import math
 import os
 import platform
 import re
@@ -33,14 +34,15 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from rich.console import Console
+from scipy import stats
 from training import (
     arguments_of,
     describe_data,
+    Effect,
     ENV,
     EPOCHS,
     find_script,
     IMG_SIZE,
-    paired,
     run_side_by_side,
     table,
     train_by_timm,
@@ -78,6 +80,10 @@ class Arm:
     seeds: int = 1
     lr: float = LEARNING_RATE
     model_kwargs: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return self.about if self.lr == LEARNING_RATE else f'{self.about}, learning rate {self.lr:g}'
 
 
 def _arm(about: str, seeds: int = 1, lr: float = LEARNING_RATE, **model_kwargs: Any) -> Arm:
@@ -123,7 +129,7 @@ TABLES = {
         'reduction-9', 'inverted'),
     'At a lower learning rate': ('wide-lr0.1', 'narrow-lr0.1', 'none-lr0.1', 'inverted-lr0.1'),
 }
-# what the paper says, in points where it gives some; of two arms, or of several pairs of them
+# what the paper says, in points where it gives some; of two arms, or of pairs of them at several widths
 CLAIMS = (
     ('a wide shortcut rather than a narrow one', 1.5, (('wide', 'narrow'), ('wide-050', 'narrow-050'))),
     ('the same at width 0.35', 1.5, (('wide', 'narrow'),)),
@@ -136,7 +142,11 @@ CLAIMS = (
     ('a linear bottleneck rather than one with ReLU6', None, (('wide', 'nonlinear'),)),
     ('a shortcut on half of the channels rather than on all', 0.07, (('identity-1/2', 'wide'),)),
     ('a sandglass rather than an inverted residual', None, (('wide', 'inverted'),)),
+    ('a wide shortcut rather than a narrow one, at learning rate 0.1', 1.5, (('wide-lr0.1', 'narrow-lr0.1'),)),
+    ('a wide shortcut rather than none, at learning rate 0.1', None, (('wide-lr0.1', 'none-lr0.1'),)),
+    ('a sandglass rather than an inverted residual, at learning rate 0.1', None, (('wide-lr0.1', 'inverted-lr0.1'),)),
 )
+LEAST_SEEDS = 3  # of each pair, for a verdict
 APPENDING = threading.Lock()
 
 
@@ -306,28 +316,50 @@ def summarize(rows: List[Dict[str, str]], arms: Tuple[str, ...], seconds: Dict[s
         told = f'{statistics.mean(top1):.2f}{spread}' if top1 else 'not run yet'
         each = ', '.join(f'{value:.2f}' for value in top1)
         yield (
-            ARMS[arm].about, *describe(arm, classes_of(rows[0])), len(top1), told, each,
+            ARMS[arm].label, *describe(arm, classes_of(rows[0])), len(top1), told, each,
             f'{seconds[arm]:.3f}' if arm in seconds else 'not timed yet')
+
+
+def differences(rows: List[Dict[str, str]], pair: Tuple[str, str]) -> List[float]:
+    """What the first arm has more than the second, of each seed that both have."""
+    ours, theirs = (top1_by_seed(rows, arm) for arm in pair)
+    return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
+
+
+def effect_of(strata: List[List[float]]) -> Effect:
+    """The mean over widths of the mean of paired differences, and its 95 % interval.
+
+    By Student's t, of the variance within widths: seeds are repeats, widths are not.
+    """
+    freedom = sum(len(each) - 1 for each in strata)
+    variance = sum((len(each) - 1) * statistics.variance(each) for each in strata) / freedom
+    error = math.sqrt(variance * sum(1 / len(each) for each in strata)) / len(strata)
+    mean = statistics.mean(statistics.mean(each) for each in strata)
+    half = stats.t.ppf(0.975, freedom) * error
+    return Effect(mean, mean - half, mean + half, sum(map(len, strata)))
 
 
 def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:
     """One sentence for a claim: the effect over paired seeds, its interval, and what they say."""
-    ours, theirs = (
-        {(pair, seed): top1 for pair in pairs for seed, top1 in top1_by_seed(rows, pair[side]).items()}
-        for side in (0, 1))
     paper = '' if points is None else f' ({points:+g} points in the paper)'
     said = f'- {what[0].upper()}{what[1:]}{paper}: '
-    effect = paired(ours, theirs)
-    if effect is None:
-        differences = [ours[key] - theirs[key] for key in ours if key in theirs]
-        return said + (
-            f'not decided, one seed, {differences[0]:+.2f} points.' if differences else 'not run yet.')
+    strata = [differences(rows, pair) for pair in pairs]
+    if not all(strata):
+        return said + ('not run yet.' if not any(strata) else 'not run at all widths yet.')
+    costs = [describe(arm, classes_of(rows[0]))[1:3] for arm in pairs[0]]
+    cost = '' if costs[0] == costs[1] else (
+        ' The first has {} parameters and {} MACs, the second {} and {}.'.format(*costs[0], *costs[1]))
+    if min(map(len, strata)) < LEAST_SEEDS:
+        each = ', '.join(f'{difference:+.2f}' for of in strata for difference in of)
+        return f'{said}not decided, fewer than {LEAST_SEEDS} seeds: {each} points.{cost}'
+    effect = effect_of(strata)
     verdict = 'seen' if effect.low > 0 else 'not seen, the reverse is' if effect.high < 0 else 'not decided'
     inside = '' if points is None else (
-        f', and the paper\'s figure {"inside" if effect.low <= points <= effect.high else "outside"} of it')
+        ', the paper\'s figure outside of it' if not effect.low <= points <= effect.high
+        else ', which holds the paper\'s figure' + (' and none at all alike' if effect.low <= 0 else ''))
     return (
         f'{said}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {effect.pairs}'
-        f' paired runs, 95 % interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.')
+        f' paired runs, 95 % interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.{cost}')
 
 
 HEADINGS = (
@@ -348,7 +380,8 @@ Data: {{data}}.
 
 {{claims}}
 
-Intervals are Student's t of the paired differences.
+Seen is what has its whole interval above 0. Intervals are Student's t of paired differences, of the variance within
+widths. Of so many claims one in twenty would be judged wrongly by chance.
 
 {{tables}}
 
@@ -395,7 +428,7 @@ def draw(file: Path, rows: List[Dict[str, str]]) -> None:
         axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
         axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
         width, _, macs, _, _ = describe(arm, classes_of(rows[0]))
-        labels[place] = f'{ARMS[arm].about}, width {width}, {macs} MACs'
+        labels[place] = f'{ARMS[arm].label}, width {width}, {macs} MACs'
     axes.set_yticks(list(labels), list(labels.values()), fontsize=8, color=INK)
     axes.set_ylim(len(shown) - 1.4, -0.6)
     axes.set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)

@@ -49,7 +49,7 @@ def test_runs():
     ([70, 71, 72], '**seen** at this scale and learning rate. +2.00 points in the mean of 3 paired runs'),
     ([74, 75, 76], '**not seen, the reverse is** at this scale and learning rate. -2.00 points'),
     ([70, 75, 70], '**not decided** at this scale and learning rate. +1.33 points'),
-    ([70], 'not decided, one seed, +2.00 points.'),
+    ([70], 'not decided, fewer than 3 seeds: +2.00 points.'),
     ([], 'not run yet.'),
 ])
 def test_sentences(narrow, verdict):
@@ -60,12 +60,32 @@ def test_sentences(narrow, verdict):
     assert verdict[:40] in told
 
 
+def test_widths_are_no_repeats():
+    pairs = ('wide', 'narrow'), ('wide-050', 'narrow-050')
+    rows = [row('wide', 1, 75), row('narrow', 1, 74), row('wide-050', 1, 77), row('narrow-050', 1, 76)]
+    assert 'not decided, fewer than 3 seeds: +1.00, +1.00 points.' in ablations.judge(rows, 'it', 1.5, pairs)
+    assert 'not run at all widths yet.' in ablations.judge(rows[:3], 'it', 1.5, pairs)
+    # differences 0, 1, 2 and 4, 5, 6: within widths a variance of 1, an error of (2/3)^(1/2) / 2, t of 4 degrees 2.776
+    rows = [
+        row(arm, seed, 70 + more + (seed if arm.startswith('wide') else 0)) for seed in (1, 2, 3)
+        for arm, more in (('wide', -1), ('narrow', 0), ('wide-050', 3), ('narrow-050', 0))]
+    told = ablations.judge(rows, 'it', 1.5, pairs)
+    assert '**seen**' in told and '+3.00 points in the mean of 6 paired runs, 95 % interval +1.87 to +4.13' in told
+    assert told.endswith("the paper's figure outside of it.")
+
+
+def test_costs_that_differ_are_told():
+    rows = [row('before', 1, 70), row('after', 1, 71)]
+    assert ablations.judge(rows, 'it', 0.6, (('before', 'after'),)).endswith(
+        '-1.00 points. The first has 840,362 parameters and 6.05M MACs, the second 662,362 and 6.04M.')
+
+
 def test_interval_by_hand():
     # differences 1, 2 and 3: mean 2, deviation 1, t of 2 degrees 4.303
     rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('narrow', seed, 70) for seed in (1, 2, 3)]
     told = ablations.judge(rows, 'it', 1.5, (('wide', 'narrow'),))
-    assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48, and the paper\'s' in told
-    assert told.endswith("figure inside of it.")
+    assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48' in told
+    assert told.endswith("which holds the paper's figure and none at all alike.")
 
 
 def test_rows_of_other_arguments_are_refused():

@@ -189,6 +189,7 @@ def _ridge(fit: List[torch.Tensor], targets: torch.Tensor, test: List[torch.Tens
         features, others = ((f[:, varies] - center[varies]) / scale[varies] for f in (features, others))
         values, vectors = _principal(features)
         scores, products = features @ vectors, vectors.T @ (features.T @ centered) / len(features)
+        chosen = torch.full_like(best, math.nan)
         for penalty in _PENALTIES:
             shrink = 1 / (values + penalty)
             residual = centered - scores @ (shrink[:, None] * products)
@@ -196,7 +197,11 @@ def _ridge(fit: List[torch.Tensor], targets: torch.Tensor, test: List[torch.Tens
             error = (residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().mean(0)
             better = error < best
             best = torch.where(better, error, best)
-            predicted[:, better] = (others @ (vectors * shrink) @ products)[:, better] + mean[better]
+            chosen[better] = penalty
+        scores = others @ vectors
+        for penalty in _PENALTIES:
+            if (which := chosen == penalty).any():
+                predicted[:, which] = scores / (values + penalty) @ products[:, which] + mean[which]
     return predicted
 
 

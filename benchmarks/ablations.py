@@ -19,6 +19,7 @@ import csv
 import math
 import os
 import platform
+import random
 import re
 import shlex
 import statistics
@@ -265,7 +266,9 @@ def time_all(results: Path) -> None:
         arm: torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
         for arm, network in networks.items()}
     for turn in range(WARM_UP + STEPS):
-        for arm, network in networks.items():
+        # in another order each time, for memory that the one before has left is faster or slower
+        for arm in random.Random(turn).sample(list(networks), len(networks)):
+            network = networks[arm]
             started = time.perf_counter()
             F.cross_entropy(network(x), targets).backward()
             optimizers[arm].step()

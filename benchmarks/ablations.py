@@ -16,9 +16,7 @@ arguments than a run would have now are refused.
 """
 import argparse
 import csv
-import math
 import os
-import platform
 import random
 import re
 import shlex
@@ -35,11 +33,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from rich.console import Console
-from scipy import stats
 from training import (
     arguments_of,
     describe_data,
-    Effect,
+    describe_machine,
+    effect_of,
     ENV,
     EPOCHS,
     find_script,
@@ -188,11 +186,6 @@ def append_row(file: Path, row: Dict[str, Any]) -> None:
             writer.writerows(rows)
 
 
-def machine() -> Dict[str, str]:
-    return dict(
-        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}', torch=torch.__version__, timm=timm.__version__)
-
-
 def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path, file: Path) -> None:
     """Train, and append a row once it has ended."""
     folder = output / f'{run.arm.replace("/", "-")}-seed{run.seed}'
@@ -214,7 +207,7 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
         arguments=shlex.join(arguments),
         initial_weights=f'drawn by the {SCHEME} scheme',
         data=describe_data(data_dir, data),
-        **machine(),
+        **describe_machine(),
     ))
     late = ', more than the 90 a run should take' if minutes > 90 else ''
     top1 = float(last['eval_top1'])
@@ -275,12 +268,13 @@ def time_all(results: Path) -> None:
             optimizers[arm].zero_grad()
             if turn >= WARM_UP:
                 seconds[arm].append(time.perf_counter() - started)
+    results.mkdir(parents=True, exist_ok=True)
     with replacing(results / 'seconds.csv') as new, open(new, 'w', newline='') as lines:
         writer = csv.writer(lines, lineterminator='\n')
-        writer.writerow(('arm', 'seconds_a_step', 'fastest', 'slowest', 'steps', *machine()))
+        writer.writerow(('arm', 'seconds_a_step', 'fastest', 'slowest', 'steps', *describe_machine()))
         for arm, each in seconds.items():
             figures = (f'{of(each):.4f}' for of in (statistics.median, min, max))
-            writer.writerow((arm, *figures, STEPS, *machine().values()))
+            writer.writerow((arm, *figures, STEPS, *describe_machine().values()))
 
 
 @cache
@@ -327,19 +321,6 @@ def differences(rows: List[Dict[str, str]], pair: Tuple[str, str]) -> List[float
     """What the first arm has more than the second, of each seed that both have."""
     ours, theirs = (top1_by_seed(rows, arm) for arm in pair)
     return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
-
-
-def effect_of(strata: List[List[float]]) -> Effect:
-    """The mean over widths of the mean of paired differences, and its 95 % interval.
-
-    By Student's t, of the variance within widths: seeds are repeats, widths are not.
-    """
-    freedom = sum(len(each) - 1 for each in strata)
-    variance = sum((len(each) - 1) * statistics.variance(each) for each in strata) / freedom
-    error = math.sqrt(variance * sum(1 / len(each) for each in strata)) / len(strata)
-    mean = statistics.mean(statistics.mean(each) for each in strata)
-    half = stats.t.ppf(0.975, freedom) * error
-    return Effect(mean, mean - half, mean + half, sum(map(len, strata)))
 
 
 def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:

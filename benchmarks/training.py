@@ -175,6 +175,11 @@ def describe_data(data_dir: Path, data: Dict[str, int]) -> str:
     return '{}, {classes} classes, {train:,} images to train, {validate:,} to validate'.format(data_dir.name, **data)
 
 
+def describe_machine() -> Dict[str, str]:
+    return dict(
+        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}', torch=torch.__version__, timm=timm.__version__)
+
+
 def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path) -> None:
     """Train, and keep timm's log once it has ended."""
     folder = output / run.name
@@ -189,9 +194,7 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
         arguments=shlex.join(arguments),
         initial_weights=f"drawn by the {run.scheme} scheme",
         minutes=round(minutes, 1),
-        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
-        torch=torch.__version__,
-        timm=timm.__version__,
+        **describe_machine(),
     )
     with replacing(RESULTS / f'{run.name}.json') as new:
         new.write_text(json.dumps(facts, indent=2) + '\n')
@@ -316,11 +319,20 @@ class Effect:
 def paired(ours: Dict[Any, float], theirs: Dict[Any, float]) -> Optional[Effect]:
     """The mean of paired differences and its 95 % interval by Student's t, None of fewer than two pairs."""
     pairs = [ours[key] - theirs[key] for key in ours if key in theirs]
-    if len(pairs) < 2:
-        return None
-    mean = statistics.mean(pairs)
-    half = stats.t.ppf(0.975, len(pairs) - 1) * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    return Effect(mean, mean - half, mean + half, len(pairs))
+    return effect_of([pairs]) if len(pairs) > 1 else None
+
+
+def effect_of(strata: List[List[float]]) -> Effect:
+    """The mean over strata of the mean of paired differences, and its 95 % interval.
+
+    By Student's t, of the variance within strata, such as widths of a network: seeds are repeats, widths are not.
+    """
+    freedom = sum(len(each) - 1 for each in strata)
+    variance = sum((len(each) - 1) * statistics.variance(each) for each in strata) / freedom
+    error = math.sqrt(variance * sum(1 / len(each) for each in strata)) / len(strata)
+    mean = statistics.mean(statistics.mean(each) for each in strata)
+    half = stats.t.ppf(0.975, freedom) * error
+    return Effect(mean, mean - half, mean + half, sum(map(len, strata)))
 
 
 def draw(file: Path, trained: List[Run]) -> None:

@@ -18,7 +18,6 @@ import gzip
 import json
 import math
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -34,7 +33,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from training import describe_pairs, ENV, SEEDS, table
+from training import describe_machine, describe_pairs, ENV, SEEDS, table
 from training import finals as classifiers
 
 import timm
@@ -172,9 +171,7 @@ def train(run: Run, data_dir: Path, classifier_dir: Path, output: Path) -> None:
         arguments=' '.join(arguments),
         initial_weights=initial.parts[-3] if run.start == 'cifar10' else "drawn by the authors' scheme",
         minutes=round(minutes, 1),
-        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}',
-        torch=torch.__version__,
-        timm=timm.__version__,
+        **describe_machine(),
     )
     with replacing(RESULTS / f'{run.name}.json') as new:
         new.write_text(json.dumps(facts, indent=2) + '\n')

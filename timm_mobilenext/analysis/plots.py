@@ -85,7 +85,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
             if moved := _by_resolution(blocks):
                 _plot_depth(resolution, moved, 'norm_out', color, geometric=True)
                 _plot_depth(number, moved, 'rms_out', color, geometric=True)
-            if kept := [row for row in moved if row['keeps_shape']]:
+            if kept := [row for row in blocks if row['keeps_shape']]:
                 _plot_depth(ratio, kept, 'ratio', color, geometric=True)
             shift = (list(colors).index(model) - (len(colors) - 1) / 2) * 0.8 / len(colors)
             for place, kind in enumerate(kinds):
@@ -101,7 +101,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
         _dress(depth, f'{state}: gradient norm at blocks', 'relative depth')
         _dress(resolution, 'the same by resolution', 'stride')
         _dress(number, 'per number, by resolution', 'stride')
-        _dress(ratio, 'input by output, shape kept', 'stride')
+        _dress(ratio, 'input by output, shape kept', 'relative depth')
         _dress(weights, 'gradient by weight, in blocks')
         _dress(confusion, 'least cosine of two batches')
         for axes in (depth, resolution, number, weights):
@@ -111,7 +111,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
             axes.yaxis.set_minor_formatter(NullFormatter())
         depth.legend(frameon=False, fontsize=8)
         ticks = range(1, 6)
-        for axes in (resolution, number, ratio):
+        for axes in (resolution, number):
             axes.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
             axes.set_xlim(0.8, 6)
         ratio.axhline(1, color=FAINT, lw=1)

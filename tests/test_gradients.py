@@ -396,6 +396,9 @@ def test_labels(tmp_path):
         ('mobilenext_035,drop_rate=0.1', 'mobilenext_035', 'after epoch 8'),
     ]
     assert [dict(subject.kwargs) for subject in planned[1:4]] == [dict(noskip=True)] * 2 + [dict(drop_rate=0.1)]
+    # a file whose name begins like the label
+    _, subject = plan([f'{str(file)[:4]}=mobilenext_035'], [str(file)])
+    assert subject.weights(0) == str(file)
     with pytest.raises(ValueError, match='wide is given twice'):
         plan(['wide=mobilenext_035', 'wide=mobilenext_050'])
 

@@ -396,29 +396,28 @@ def report(results: Path) -> None:
 
 
 def draw(file: Path, rows: List[Dict[str, str]]) -> None:
-    """Top-1 of each arm, table by table: each seed as a point, and a line at the mean."""
+    """Top-1 of each arm, a panel for each table: each seed as a point, and a line at the mean."""
     trained = {row['arm'] for row in rows}
-    shown: List[Optional[str]] = []
-    for arms in TABLES.values():
-        shown += [*(arm for arm in arms if arm in trained), None]
-    figure = Figure(figsize=(10, 1.2 + 0.34 * len(shown)), dpi=150, layout='constrained')
-    axes = figure.subplots()
-    labels = {}
-    for place, arm in enumerate(shown):
-        if arm is None:
-            continue
-        top1 = list(top1_by_seed(rows, arm).values())
-        color = RIGHT if arm.startswith('wide') else WRONG
-        axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
-        axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
-        width, _, macs, _, _ = describe(arm, classes_of(rows[0]))
-        labels[place] = f'{ARMS[arm].label}, width {width}, {macs} MACs'
-    axes.set_yticks(list(labels), list(labels.values()), fontsize=8, color=INK)
-    axes.set_ylim(len(shown) - 1.4, -0.6)
-    axes.set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)
-    axes.set_title('Ablations of the sandglass block', loc='left', fontsize=11, color=INK)
-    axes.grid(color=FAINT, alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
+    panels = {name: [arm for arm in arms if arm in trained] for name, arms in TABLES.items()}
+    panels = {name: arms for name, arms in panels.items() if arms}
+    heights = [len(arms) + 1 for arms in panels.values()]
+    figure = Figure(figsize=(10, 0.5 + 0.33 * sum(heights)), dpi=150, layout='constrained')
+    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (name, arms) in zip(all_axes, panels.items()):
+        labels = []
+        for place, arm in enumerate(arms):
+            top1 = list(top1_by_seed(rows, arm).values())
+            color = RIGHT if arm.startswith('wide') else WRONG
+            axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
+            axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
+            width, _, macs, _, _ = describe(arm, classes_of(rows[0]))
+            labels.append(f'{ARMS[arm].about}, width {width}, {macs} MACs')
+        axes.set_yticks(range(len(arms)), labels, fontsize=8, color=INK)
+        axes.set_ylim(len(arms) - 0.4, -0.6)
+        axes.set_title(name, loc='left', fontsize=10, color=INK)
+        axes.grid(color=FAINT, alpha=0.3)
+        axes.spines[['top', 'right']].set_visible(False)
+    all_axes[-1].set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)
     figure.savefig(file, format='png')
 
 

@@ -315,6 +315,16 @@ def test_command(folder, tmp_path):
     assert float(blocks[0]['norm_in']) == pytest.approx(found.blocks[0].norm_in, rel=1e-4)
 
 
+@pytest.mark.parametrize('specs, strides', [
+    (['test_vit'], 'strides none (no feature maps)'),
+    (['test_vit', 'mobilenext_035'], 'no common stride'),
+])
+def test_networks_without_strides(folder, tmp_path, capsys, specs, strides):
+    run_gradients(specs, folder, tmp_path / 'out', img_size=160, batch_size=2, num_batches=2, seeds=1)
+    assert f'Norms and numbers: at {strides}. In by out: of blocks that keep the shape, at {strides}.' in ' '.join(
+        capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize('change, message', [
     (dict(specs=['mobilenext_35']), r"timm has no model 'mobilenext_35': did you mean mobilenext_035.*"),
     (dict(specs=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once, or under'

@@ -26,7 +26,17 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import check_output, create_console, mean_and_spread, Rows, shared, show, states, write_results
+from .tables import (
+    check_output,
+    create_console,
+    mean_and_spread,
+    name_strides,
+    Rows,
+    shared,
+    show,
+    states,
+    write_results,
+)
 
 __all__ = ['BlockGradient', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
 
@@ -317,9 +327,7 @@ def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
             cells.append(show(*mean_and_spread(own, key, geometric, within), geometric=geometric))
         table.add_row(*about, *cells)
     console.print(table)
-    at, kept_at = (
-        ', '.join(f'{stride:g}' for stride in sorted({row['stride'] for row in of})) or 'in common: none'
-        for of in (comparable, kept))
     console.print(
-        f'\nNorms and numbers: at strides {at}. In by out: of blocks that keep the shape, at strides {kept_at}.'
-        '\nEach stride, and each kind of weights, weighs the same; deviations are over seeds, or batches of one seed.')
+        f'\nNorms and numbers: at {name_strides(comparable)}. In by out: of blocks that keep the shape, at'
+        f' {name_strides(kept)}.\nEach stride, and each kind of weights, weighs the same; deviations are over seeds, or'
+        ' batches of one seed.')

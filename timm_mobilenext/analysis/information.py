@@ -37,7 +37,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import check_output, create_console, mean_and_spread, shared, show, write_results
+from .tables import check_output, create_console, mean_and_spread, name_strides, shared, show, write_results
 
 __all__ = [
     'BlockInformation', 'BlockProbe', 'check_images', 'ESTIMATORS', 'gaussian_information', 'Information',
@@ -501,10 +501,9 @@ def run_information(
             row['state'], f'{row["noise"]:g}', row['estimator'], row['model'], str(row['tensor']),
             show(row['nats'], row['deviation']), f'{row["shuffled"]:.2g}')
     console.print(table)
-    strides = ', '.join(f'{stride:g}' for stride in dict.fromkeys(row['stride'] for row in ranking) if stride != 'all')
+    at = name_strides([row for row in ranking if row['stride'] != 'all'])
     console.print(
-        f'\nMeans over blocks that keep the shape at strides {strides or "in common: none"}, each stride weighing the'
-        ' same, ± a deviation over seeds.')
+        f'\nMeans over blocks that keep the shape at {at}, each stride weighing the same, ± a deviation over seeds.')
     console.print(f'\ntables and picture  {output}')
 
 

@@ -15,7 +15,10 @@ import timm
 
 from ..files import replacing
 
-__all__ = ['check_output', 'create_console', 'mean_and_spread', 'Rows', 'shared', 'show', 'states', 'write_results']
+__all__ = [
+    'check_output', 'create_console', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',
+    'write_results',
+]
 
 Rows = Sequence[Dict[str, Any]]
 
@@ -67,6 +70,13 @@ def show(mean: float, deviation: float, digits: int = 3, geometric: bool = False
     if math.isnan(deviation):
         return f'{mean:.{digits}g}'
     return f'{mean:.{digits}g} ×/ {deviation:.{digits}g}' if geometric else f'{mean:.{digits}g} ± {deviation:.2g}'
+
+
+def name_strides(rows: Rows) -> str:
+    """ Strides of rows as people write them; what gives no feature map has the stride 0."""
+    strides = sorted({row['stride'] for row in rows})
+    names = ', '.join(f'{stride:g}' if stride else 'none (no feature maps)' for stride in strides)
+    return f'strides {names}' if names else 'no common stride'
 
 
 def states(rows: Rows) -> List[Tuple[str, str]]:

@@ -403,7 +403,7 @@ def draw(file: Path, rows: List[Dict[str, str]]) -> None:
     heights = [len(arms) + 1 for arms in panels.values()]
     figure = Figure(figsize=(10, 0.5 + 0.33 * sum(heights)), dpi=150, layout='constrained')
     all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (name, arms) in zip(all_axes, panels.items()):
+    for axes, (name, arms) in zip(all_axes, panels.items(), strict=True):
         labels = []
         for place, arm in enumerate(arms):
             top1 = list(top1_by_seed(rows, arm).values())

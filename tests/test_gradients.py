@@ -242,6 +242,19 @@ def test_blocks_of_lists():
         measure_gradients(model, dict(block=model.block), data)
 
 
+def test_narrow_shortcuts_keep_the_blocks_that_are_compared():
+    torch.manual_seed(0)
+    found = {}
+    for label, kwargs in dict(wide={}, narrow=dict(narrow_skip=True)).items():
+        model = timm.create_model('mobilenext_035', num_classes=2, **kwargs)
+        found[label] = measure_gradients(model, find_blocks(model, label), batches(num_classes=2)).blocks
+    kept = {label: [row.block for row in rows if row.keeps_shape] for label, rows in found.items()}
+    assert kept['wide'] == kept['narrow'] and len(set(kept['wide'])) == 12
+    # the last block's narrow tensor goes nowhere, so only the numbers of its wide one have a gradient
+    last = {label: rows[-1].norm_out / rows[-1].rms_out for label, rows in found.items()}
+    assert last['narrow'] == pytest.approx(last['wide'])
+
+
 def test_no_blocks_are_told():
     with pytest.raises(ValueError, match='^cait has no blocks to look into. Looked for .*; its modules are .*, blocks'):
         find_blocks(timm.create_model('cait_xxs24_224', device='meta'), 'cait')
@@ -256,7 +269,9 @@ def test_no_blocks_are_told():
 def test_one_scheme_for_all(scheme):
     torch.manual_seed(0)
     model = timm.create_model('mobilenetv2_100', num_classes=1000)
+    nn.init.zeros_(model.bn1.weight)  # as timm begins the last norm of a residual branch
     draw_weights(model, scheme)
+    assert (model.bn1.weight == 1).all()
     depthwise = model.blocks[6][0].conv_dw.weight  # 960 channels of 3x3
     pointwise = model.blocks[6][0].conv_pwl.weight
     assert depthwise.std().item() == pytest.approx(math.sqrt(2 / 9 / (960 if scheme == 'authors' else 1)), rel=0.03)

@@ -253,6 +253,31 @@ def test_norms_are_calibrated():
     assert model.bn1.momentum == momentum and not model.training and not model.bn1.training
 
 
+def test_norms_of_checkpoints_stay_as_they_are(tmp_path):
+    folder = colour_folder(tmp_path / 'images', 40)
+    torch.manual_seed(0)
+    trained = timm.create_model('mobilenext_035', num_classes=2)
+    state_dict = {name: x for name, x in trained.state_dict().items() if 'num_batches_tracked' not in name}
+    reads = {}
+    for shift in (0., 1.):
+        state_dict['bn1.running_mean'] = torch.full_like(trained.bn1.running_mean, shift)
+        torch.save(dict(state_dict=state_dict), tmp_path / f'{shift}.pth')
+        run_information(
+            ['mobilenext_035'], folder, tmp_path / f'{shift}', checkpoints=[str(tmp_path / f'{shift}.pth')],
+            img_size=32, samples=70, dimensions=1, seeds=1)
+        with open(tmp_path / f'{shift}' / 'probes.csv', newline='') as lines:
+            reads[shift] = [row['pixels'] for row in csv.DictReader(lines) if row['state'] != 'initial']
+    assert reads[0.] != reads[1.]
+
+
+def test_blocks_that_run_twice_are_told():
+    model = Known()
+    twice = nn.Sequential(model, model)
+    with pytest.raises(ValueError, match='^Block 0 runs more than once for an image'):
+        measure_information(
+            twice, {'0': model}, torch.randn(300, 3, 8, 8).split(100), torch.arange(300) % 2, dimensions=2)
+
+
 def test_no_finite_number_and_too_few_dimensions():
     model = Known()
     images = torch.randn(300, 3, 8, 8)

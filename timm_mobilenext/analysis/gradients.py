@@ -24,6 +24,7 @@ from .subjects import (
     load_images,
     map_side,
     normalize,
+    NORMS,
     plan,
 )
 from .tables import (
@@ -49,11 +50,11 @@ class BlockGradient:
     place: int  # in the order in which data flows, from 0
     depth: float  # the same from 0 for the first block to 1 for the last
     stride: float  # of the block's output, in pixels of the image; 0 where that is no feature map
-    keeps_shape: bool  # input and output are of the same shape, so there may be a shortcut
+    keeps_shape: bool  # input and output are of the same shape, of several tensors the first: there may be a shortcut
     loss: float  # of the batch
     norm_in: float  # of all numbers in the gradient of the loss by the block's input
     norm_out: float
-    rms_out: float  # the same of one number: norm_out by the root of how many there are
+    rms_out: float  # the same of one number: norm_out by the root of how many a gradient goes to
     ratio: float  # norm_in by norm_out: what the block does to a gradient on its way back
 
 
@@ -146,6 +147,7 @@ class _Borders:
         self.sides: Dict[str, Optional[int]] = {}
         self.shapes: Dict[Tuple[str, str], List[torch.Size]] = {}
         self.squares: Dict[Tuple[str, str], float] = {}
+        self.numbers: Dict[Tuple[str, str], int] = defaultdict(int)
         self.handles: List[Any] = []
 
     def __enter__(self) -> '_Borders':
@@ -171,6 +173,7 @@ class _Borders:
 
         def add(gradient: torch.Tensor) -> None:
             self.squares[name, side] += gradient.double().square().sum().item()
+            self.numbers[name, side] += gradient.numel()
 
         copy.register_hook(add)
         return copy
@@ -203,11 +206,10 @@ class _Borders:
                 raise ValueError(f'The gradient at block {name} in batch {batch} is no finite number.')
             map_size = self.sides[name]
             shapes_in, shapes_out = self.shapes[name, 'in'], self.shapes[name, 'out']
-            numbers = sum(shape.numel() for shape in shapes_out)
             rows.append(BlockGradient(
                 batch, name, place, place / max(len(self.order) - 1, 1), img_size / map_size if map_size else 0.,
-                shapes_in == shapes_out, loss, norm_in, norm_out, norm_out / math.sqrt(numbers),
-                norm_in / norm_out if norm_out else math.nan))
+                shapes_in[0] == shapes_out[0] and len(shapes_in) == len(shapes_out), loss, norm_in, norm_out,
+                norm_out / math.sqrt(self.numbers[name, 'out'] or 1), norm_in / norm_out if norm_out else math.nan))
         return rows
 
 
@@ -229,8 +231,7 @@ def _kind(module: nn.Module) -> str:
         return 'pointwise' if module.kernel_size == (1, 1) else 'convolution'
     if isinstance(module, nn.Linear):
         return 'linear'
-    is_norm = isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm))
-    return 'norm' if is_norm or 'norm' in type(module).__name__.lower() else 'other'
+    return 'norm' if isinstance(module, NORMS) or 'norm' in type(module).__name__.lower() else 'other'
 
 
 def run_gradients(
@@ -329,5 +330,6 @@ def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
     console.print(table)
     console.print(
         f'\nNorms and numbers: at {name_strides(comparable)}. In by out: of blocks that keep the shape, at'
-        f' {name_strides(kept)}.\nEach stride, and each kind of weights, weighs the same; deviations are over seeds, or'
-        ' batches of one seed.')
+        f' {name_strides(kept)}.\nEach stride, and each kind of weights, weighs the same. Deviations are over seeds: of'
+        ' initial weights, of trainings, or of\nimages alone where a state has one checkpoint; of a single seed over'
+        ' batches.')

@@ -17,7 +17,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -285,7 +285,7 @@ def measure_information(
         seed: Seed of sketches, noise and shuffling.
 
     Raises:
-        ValueError: If there are too few images, no block runs, or one gives what is no finite number.
+        ValueError: If there are too few images, no block runs, or one runs twice or gives what is no finite number.
     """
     check_images(len(targets), dimensions)
     components = len(targets) // 3
@@ -295,6 +295,7 @@ def measure_information(
         for batch in batches:
             seen.append(F.adaptive_avg_pool2d(batch, _PIXELS).flatten(1).double())
             img_size = batch.shape[-1]
+            borders.ran.clear()
             model(batch.clone())  # the network may write in it
     if not borders.order:
         raise ValueError(f'None of the blocks {", ".join(blocks)} ran.')
@@ -362,6 +363,7 @@ class _Sketches:
         self.blocks = blocks
         self.seed = seed
         self.order: List[str] = []
+        self.ran: Set[Tuple[str, str]] = set()  # by the batch that goes through
         self.sides: Dict[str, Optional[int]] = {}
         self.shapes: Dict[Tuple[str, str, int], torch.Size] = {}
         self.kept: Dict[Tuple[str, str, int], List[torch.Tensor]] = defaultdict(list)
@@ -384,6 +386,9 @@ class _Sketches:
     def _keep(self, name: str, side: str, border: Any) -> None:
         if name not in self.order:
             self.order.append(name)
+        if (name, side) in self.ran:
+            raise ValueError(f'Block {name} runs more than once for an image: what passes it is not one thing.')
+        self.ran.add((name, side))
         tensors = flat_tensors(border)
         if not tensors:
             raise ValueError(f'Block {name} {"takes" if side == "in" else "gives"} no tensor.')
@@ -473,7 +478,8 @@ def run_information(
             def batches(model: nn.Module = network.model, images: Images = images) -> Iterator[torch.Tensor]:
                 return (normalize(pixels, model) for pixels in images.pixels.split(_BATCH))
 
-            calibrate_norms(network.model, batches())
+            if subject.state == 'initial':
+                calibrate_norms(network.model, batches())
             try:
                 found = measure_information(
                     network.model, network.blocks, batches(), images.targets, dimensions, seed=seed)
@@ -503,7 +509,8 @@ def run_information(
     console.print(table)
     at = name_strides([row for row in ranking if row['stride'] != 'all'])
     console.print(
-        f'\nMeans over blocks that keep the shape at {at}, each stride weighing the same, ± a deviation over seeds.')
+        f'\nMeans over blocks that keep the shape at {at}, each stride weighing the same, ± a deviation over seeds: of'
+        '\ninitial weights, of trainings, or of images alone where a state has one checkpoint.')
     console.print(f'\ntables and picture  {output}')
 
 

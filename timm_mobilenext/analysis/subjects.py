@@ -27,9 +27,11 @@ from ..images import read_image
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
-    'flat_tensors', 'Images', 'load_images', 'map_side', 'Network', 'normalize', 'plan', 'Subject', 'WEIGHT_INITS',
+    'flat_tensors', 'Images', 'load_images', 'map_side', 'Network', 'normalize', 'NORMS', 'plan', 'Subject',
+    'WEIGHT_INITS',
 ]
 
+NORMS = nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm
 WEIGHT_INITS = 'model', 'authors', 'timm'  # as the network draws them, or by one scheme for all of them
 
 
@@ -206,6 +208,8 @@ def _check_classes(what: str, has: int, num_classes: int) -> None:
 def draw_weights(model: nn.Module, scheme: str) -> None:
     """ Draw the weights of convolutions and linear layers anew, by one scheme whatever the network.
 
+    Norms begin at 1 and 0, those too that a network begins at 0.
+
     Args:
         model: Network.
         scheme: 'authors', as in their mnext.py, or 'timm', as timm draws EfficientNet-style networks. They differ in
@@ -223,7 +227,9 @@ def draw_weights(model: nn.Module, scheme: str) -> None:
                 nn.init.uniform_(module.weight, -bound, bound)
             else:
                 nn.init.normal_(module.weight, std=0.01)
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+        elif isinstance(module, NORMS) and module.weight is not None:
+            nn.init.ones_(module.weight)
+        if isinstance(module, (nn.Conv2d, nn.Linear, *NORMS)) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
@@ -306,13 +312,8 @@ def map_side(x: torch.Tensor) -> Optional[int]:
 
 @torch.no_grad()
 def calibrate_norms(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """ Make running statistics of batch norms that have seen nothing yet those of some images."""
-    norms = [
-        m for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.num_batches_tracked is not None
-        and m.num_batches_tracked == 0]
-    if not norms:
-        return
+    """ Make running statistics of batch norms those of some images."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     was_training = model.training
     model.eval()

@@ -146,7 +146,7 @@ CLAIMS = (
     ('a wide shortcut rather than none, at learning rate 0.1', None, (('wide-lr0.1', 'none-lr0.1'),)),
     ('a sandglass rather than an inverted residual, at learning rate 0.1', None, (('wide-lr0.1', 'inverted-lr0.1'),)),
 )
-LEAST_SEEDS = 3  # of each pair, for a verdict
+LEAST_SEEDS = 3  # of each pair, for a verdict, even where fewer are planned
 APPENDING = threading.Lock()
 
 
@@ -334,14 +334,17 @@ def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs:
     costs = [describe(arm, classes_of(rows[0]))[1:3] for arm in pairs[0]]
     cost = '' if costs[0] == costs[1] else (
         ' The first has {} parameters and {} MACs, the second {} and {}.'.format(*costs[0], *costs[1]))
-    if min(map(len, strata)) < LEAST_SEEDS:
+    # all that are planned, so that no one looks until it pleases
+    needed = [max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair)) for pair in pairs]
+    lacking = [seeds for seeds, of in zip(needed, strata, strict=True) if len(of) < seeds]
+    if lacking:
         each = ', '.join(f'{difference:+.2f}' for of in strata for difference in of)
-        return f'{said}not decided, fewer than {LEAST_SEEDS} seeds: {each} points.{cost}'
+        return f'{said}not decided, fewer than {lacking[0]} seeds: {each} points.{cost}'
     effect = effect_of(strata)
     verdict = 'seen' if effect.low > 0 else 'not seen, the reverse is' if effect.high < 0 else 'not decided'
     inside = '' if points is None else (
         ', the paper\'s figure outside of it' if not effect.low <= points <= effect.high
-        else ', which holds the paper\'s figure' + (' and none at all alike' if effect.low <= 0 else ''))
+        else ', which holds the paper\'s figure' + (', and 0 too' if effect.low <= 0 else ''))
     return (
         f'{said}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {effect.pairs}'
         f' paired runs, 95 % interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.{cost}')
@@ -365,8 +368,11 @@ Data: {{data}}.
 
 {{claims}}
 
-Seen is what has its whole interval above 0. Intervals are Student's t of paired differences, of the variance within
-widths. Of so many claims one in twenty would be judged wrongly by chance.
+Seen is what has its whole interval above 0, once all seeds that are planned have ended, three of each pair at least.
+Intervals are Student's t of paired differences, of the variance within widths, which is taken for the same at both.
+Where there is no difference, one interval in twenty excludes 0 by chance; and claims share runs, so that a lucky run
+counts in several. A seed stands for the order of images and for the initial weights, and the same seed on another
+machine is another draw: see [again](again/ablations.csv).
 
 {{tables}}
 

@@ -45,30 +45,30 @@ def test_runs():
     assert {run.seed for run in runs if run.arm == 'before'} == set(range(1, 7))
 
 
-@pytest.mark.parametrize('narrow, verdict', [
+@pytest.mark.parametrize('none, verdict', [
     ([70, 71, 72], '**seen** at this scale and learning rate. +2.00 points in the mean of 3 paired runs'),
     ([74, 75, 76], '**not seen, the reverse is** at this scale and learning rate. -2.00 points'),
     ([70, 75, 70], '**not decided** at this scale and learning rate. +1.33 points'),
     ([70], 'not decided, fewer than 3 seeds: +2.00 points.'),
     ([], 'not run yet.'),
 ])
-def test_sentences(narrow, verdict):
+def test_sentences(none, verdict):
     rows = [row('wide', seed, 71 + seed + 0.1 * (seed == 2)) for seed in (1, 2, 3)]
-    rows += [row('narrow', seed, top1 + 0.2 * (seed == 2)) for seed, top1 in enumerate(narrow, 1)]
-    told = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'narrow'),))
+    rows += [row('none', seed, top1 + 0.2 * (seed == 2)) for seed, top1 in enumerate(none, 1)]
+    told = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'none'),))
     assert told.startswith('- A wide shortcut (+1.5 points in the paper): ')
     assert verdict[:40] in told
 
 
 def test_widths_are_no_repeats():
-    pairs = ('wide', 'narrow'), ('wide-050', 'narrow-050')
-    rows = [row('wide', 1, 75), row('narrow', 1, 74), row('wide-050', 1, 77), row('narrow-050', 1, 76)]
+    pairs = ('wide', 'none'), ('wide-050', 'narrow-050')
+    rows = [row('wide', 1, 75), row('none', 1, 74), row('wide-050', 1, 77), row('narrow-050', 1, 76)]
     assert 'not decided, fewer than 3 seeds: +1.00, +1.00 points.' in ablations.judge(rows, 'it', 1.5, pairs)
     assert 'not run at all widths yet.' in ablations.judge(rows[:3], 'it', 1.5, pairs)
     # differences 0, 1, 2 and 4, 5, 6: within widths a variance of 1, an error of (2/3)^(1/2) / 2, t of 4 degrees 2.776
     rows = [
         row(arm, seed, 70 + more + (seed if arm.startswith('wide') else 0)) for seed in (1, 2, 3)
-        for arm, more in (('wide', -1), ('narrow', 0), ('wide-050', 3), ('narrow-050', 0))]
+        for arm, more in (('wide', -1), ('none', 0), ('wide-050', 3), ('narrow-050', 0))]
     told = ablations.judge(rows, 'it', 1.5, pairs)
     assert '**seen**' in told and '+3.00 points in the mean of 6 paired runs, 95 % interval +1.87 to +4.13' in told
     assert told.endswith("the paper's figure outside of it.")
@@ -86,10 +86,16 @@ def test_costs_that_differ_are_told():
 
 def test_interval_by_hand():
     # differences 1, 2 and 3: mean 2, deviation 1, t of 2 degrees 4.303
-    rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('narrow', seed, 70) for seed in (1, 2, 3)]
-    told = ablations.judge(rows, 'it', 1.5, (('wide', 'narrow'),))
+    rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('none', seed, 70) for seed in (1, 2, 3)]
+    told = ablations.judge(rows, 'it', 1.5, (('wide', 'none'),))
     assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48' in told
-    assert told.endswith("which holds the paper's figure and none at all alike.")
+    assert told.endswith("which holds the paper's figure, and 0 too.")
+
+
+def test_no_verdict_before_all_planned_seeds():
+    rows = [row(arm, seed, 70 + seed * (arm == 'wide')) for arm in ('wide', 'narrow') for seed in range(1, 7)]
+    assert '**seen**' in ablations.judge(rows, 'it', 1.5, (('wide', 'narrow'),))
+    assert 'not decided, fewer than 6 seeds: +1.00, ' in ablations.judge(rows[:-1], 'it', 1.5, (('wide', 'narrow'),))
 
 
 def test_rows_of_other_arguments_are_refused():

@@ -330,6 +330,6 @@ def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
     console.print(table)
     console.print(
         f'\nNorms and numbers: at {name_strides(comparable)}. In by out: of blocks that keep the shape, at'
-        f' {name_strides(kept)}.\nEach stride, and each kind of weights, weighs the same. Deviations are over seeds: of'
-        ' initial weights, of trainings, or of\nimages alone where a state has one checkpoint; of a single seed over'
+        f' {name_strides(kept)}.\nEach stride, and each kind of weights, weighs the same. Deviations are over seeds:'
+        ' of initial weights, of\ntrainings, or of images alone where a state has one checkpoint; of a single seed over'
         ' batches.')

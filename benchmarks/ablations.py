@@ -90,7 +90,7 @@ def _arm(about: str, seeds: int = 1, lr: float = LEARNING_RATE, **model_kwargs: 
 
 
 ARMS = {
-    # three seeds more than at width 0.5: the third, trained again elsewhere, ended 2.5 points lower
+    # three seeds more than at width 0.5: of the first three, one that was trained again ended 2.5 points lower
     'wide': _arm('shortcut on wide tensors, both depthwise: the paper\'s', 6),
     'narrow': _arm('shortcut on narrow tensors', 6, narrow_skip=True),
     'none': _arm('no shortcut', 3, noskip=True),
@@ -371,8 +371,8 @@ Data: {{data}}.
 Seen is what has its whole interval above 0, once all seeds that are planned have ended, three of each pair at least.
 Intervals are Student's t of paired differences, of the variance within widths, which is taken for the same at both.
 Where there is no difference, one interval in twenty excludes 0 by chance; and claims share runs, so that a lucky run
-counts in several. A seed stands for the order of images and for the initial weights, and the same seed on another
-machine is another draw: see [again](again/ablations.csv).
+counts in several. A seed stands for the initial weights and the order of images, and on another machine it gives
+another run.
 
 {{tables}}
 

@@ -17,7 +17,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -295,11 +295,13 @@ def measure_information(
         for batch in batches:
             seen.append(F.adaptive_avg_pool2d(batch, _PIXELS).flatten(1).double())
             img_size = batch.shape[-1]
-            borders.ran.clear()
             model(batch.clone())  # the network may write in it
     if not borders.order:
         raise ValueError(f'None of the blocks {", ".join(blocks)} ran.')
     pixels = torch.cat(seen)
+    for (name, *_), parts in borders.kept.items():
+        if sum(map(len, parts)) > len(pixels):
+            raise ValueError(f'Block {name} runs more than once for an image: what passes it is not one thing.')
     classes = F.one_hot(targets, int(targets.max()) + 1).double()
     found = Information()
     generator = torch.Generator().manual_seed(seed)
@@ -363,7 +365,6 @@ class _Sketches:
         self.blocks = blocks
         self.seed = seed
         self.order: List[str] = []
-        self.ran: Set[Tuple[str, str]] = set()  # by the batch that goes through
         self.sides: Dict[str, Optional[int]] = {}
         self.shapes: Dict[Tuple[str, str, int], torch.Size] = {}
         self.kept: Dict[Tuple[str, str, int], List[torch.Tensor]] = defaultdict(list)
@@ -386,9 +387,6 @@ class _Sketches:
     def _keep(self, name: str, side: str, border: Any) -> None:
         if name not in self.order:
             self.order.append(name)
-        if (name, side) in self.ran:
-            raise ValueError(f'Block {name} runs more than once for an image: what passes it is not one thing.')
-        self.ran.add((name, side))
         tensors = flat_tensors(border)
         if not tensors:
             raise ValueError(f'Block {name} {"takes" if side == "in" else "gives"} no tensor.')

@@ -114,6 +114,13 @@ def test_nonlinear(token, network):
     assert isinstance(block.bn2.act, nn.ReLU6)
 
 
+def test_linear_output_reaches_every_block():
+    arch_def = [['sg_r2_k3_s1_e2_c32'], ['sg_r1_k3_s2_e2_c32']]
+    for linear, act in ((False, nn.ReLU6), (True, nn.Identity)):
+        network = create_mobilenext(arch_def, dw_position='before', linear_output=linear)
+        assert all(isinstance(block.bn3.act, act) for stage in network.blocks for block in stage)
+
+
 @pytest.mark.parametrize('token, num', [('_se0.25', 5), ('_se0.5', 11), ('_se0.0001', 1), ('_se0', None), ('', None)])
 def test_se_is_a_ratio_of_the_bottleneck(token, num):
     block, = build('sg_r1_k3_s1_e6_c128' + token)  # 128 / 6 * 0.25

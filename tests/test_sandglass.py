@@ -122,6 +122,20 @@ def test_activations(position, shape, linear):
     assert activated == (expected | (set() if linear else {'bn2'})) & present
 
 
+@every_block
+def test_linear_output(position, shape):
+    """Takes ReLU6 from the widening 1x1 where a depthwise convolution would have come behind it, and nowhere else."""
+    convs = LAYOUTS[position][shape].replace('*', '').split()
+    plain, linear = (randomize(make(position, shape, linear_output=value)).eval() for value in (False, True))
+    linear.load_state_dict(plain.state_dict())
+    branch = record(linear, NORMS, 5 * torch.randn(4, 32, 8, 8))[-1]
+    if convs[-1] == 'pw2' and len(convs) > 2:
+        assert branch[0] == 'bn3' and branch[3].min() < 0 and branch[3].max() > 6
+    else:
+        x = 5 * torch.randn(4, 32, 8, 8)
+        torch.testing.assert_close(linear(x), plain(x), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize('kwargs, num_skip', [
     (dict(), 32), (dict(identity_multiplier=0.5), 16), (dict(identity_multiplier=1 / 3), 10),
     (dict(identity_multiplier=1 / 6), 5), (dict(identity_multiplier=1), 32), (dict(noskip=True), 0),

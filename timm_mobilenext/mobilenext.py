@@ -522,6 +522,7 @@ def _gen_mobilenext(
         identity_multiplier: float = 1.0,
         dw_position: str = 'both',
         linear_bottleneck: bool = True,
+        linear_output: bool = False,
         noskip: bool = False,
         narrow_skip: bool = False,
         pw_groups: int = 1,
@@ -541,6 +542,7 @@ def _gen_mobilenext(
         identity_multiplier: Part of the channels that gets the shortcut.
         dw_position: Where the depthwise convolutions sit.
         linear_bottleneck: No activation after the narrowing 1x1.
+        linear_output: No activation after the widening 1x1 where `dw_position` puts no depthwise convolution behind it.
         noskip: No shortcuts.
         narrow_skip: Shortcuts between the narrow tensors of successive blocks, in place of those between wide ones.
         pw_groups: Groups of the 1x1 convolutions in blocks with both depthwise convolutions.
@@ -582,6 +584,7 @@ def _gen_mobilenext(
             identity_multiplier=check_identity_multiplier(identity_multiplier),
             dw_position=dw_position,
             linear_bottleneck=linear_bottleneck,
+            linear_output=linear_output,
             noskip=noskip,
             pw_groups=pw_groups,
         ),

@@ -128,6 +128,7 @@ class SandglassBlock(nn.Module):
             dw_position: str = 'both',
             keep_dw: bool = False,
             linear_bottleneck: bool = True,
+            linear_output: bool = False,
             pw_groups: int = 1,
             reduce_chs_fn: Callable = reduce_channels,
             downsample: bool = False,
@@ -156,6 +157,9 @@ class SandglassBlock(nn.Module):
             keep_dw: Keep both depthwise convolutions, and no shortcut (authors' `keep_3x3`, used in rows of one block
                 that change channels at stride 1).
             linear_bottleneck: No activation after the narrowing 1x1.
+            linear_output: No activation after the widening 1x1 where `dw_position` puts no depthwise convolution behind
+                it, so that what the branch adds to the shortcut may be negative. The authors have one there
+                (`i2rnet_low_id.py`).
             pw_groups: Groups of the 1x1 convolutions, where both depthwise convolutions exist (authors' `group_1x1`).
             reduce_chs_fn: Width of the bottleneck, of the widths in and out and the reduction.
             downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
@@ -236,8 +240,10 @@ class SandglassBlock(nn.Module):
         self.bn2 = norm_act_layer(mid_chs, inplace=True, apply_act=not linear_bottleneck, **dd)
 
         # Pointwise expansion
+        ends_block = any_dw and (self.dw_in_bottleneck or not has_dw2)
         self.conv_pw2 = create_conv2d(mid_chs, out_chs - bypass_chs, 1, groups=pw_groups, padding=pad_type, **dd)
-        self.bn3 = norm_act_layer(out_chs - bypass_chs, inplace=True, **dd)
+        self.bn3 = norm_act_layer(
+            out_chs - bypass_chs, inplace=True, apply_act=not (linear_output and ends_block), **dd)
 
         # Depthwise convolution after the expansion, linear
         self.conv_dw2, self.bn4, self.aa2 = _depthwise(

@@ -97,12 +97,22 @@ ARMS = {
     'wide-050': _arm('shortcut on wide tensors', 3, channel_multiplier=0.5),
     'narrow-050': _arm('shortcut on narrow tensors', 3, channel_multiplier=0.5, narrow_skip=True),
     'none-050': _arm('no shortcut', 3, channel_multiplier=0.5, noskip=True),
-    'before': _arm('depthwise before the reduction alone', 6, channel_multiplier=0.505, dw_position='before'),
+    # linear at the end, as the block with a depthwise convolution there is
+    'before': _arm(
+        'depthwise before the reduction alone', 6, channel_multiplier=0.505, dw_position='before', linear_output=True),
     'after': _arm('depthwise after the expansion alone', 6, channel_multiplier=0.38, dw_position='after'),
-    'bottleneck': _arm('both depthwise in the bottleneck', channel_multiplier=0.46, dw_position='bottleneck'),
-    'before-035': _arm('depthwise before the reduction alone, same width', dw_position='before'),
+    'bottleneck': _arm(
+        'both depthwise in the bottleneck', channel_multiplier=0.46, dw_position='bottleneck', linear_output=True),
+    'before-035': _arm(
+        'depthwise before the reduction alone, same width', dw_position='before', linear_output=True),
     'after-035': _arm('depthwise after the expansion alone, same width', dw_position='after'),
-    'bottleneck-035': _arm('both depthwise in the bottleneck, same width', dw_position='bottleneck'),
+    'bottleneck-035': _arm(
+        'both depthwise in the bottleneck, same width', dw_position='bottleneck', linear_output=True),
+    'before-relu6': _arm(
+        'depthwise before the reduction alone, ReLU6 at the end', channel_multiplier=0.505, dw_position='before'),
+    'bottleneck-relu6': _arm(
+        'both depthwise in the bottleneck, ReLU6 at the end: the authors\'', channel_multiplier=0.46,
+        dw_position='bottleneck'),
     'nonlinear': _arm('ReLU6 in the bottleneck', linear_bottleneck=False),
     'identity-1/2': _arm('shortcut on 1/2 of the channels', identity_multiplier=1 / 2),
     'identity-1/3': _arm('shortcut on 1/3 of the channels', identity_multiplier=1 / 3),
@@ -123,7 +133,8 @@ ARMS = {
 TABLES = {
     'The shortcut': ('wide', 'narrow', 'none', 'wide-050', 'narrow-050', 'none-050'),
     'The depthwise convolutions': (
-        'wide', 'before', 'after', 'bottleneck', 'before-035', 'after-035', 'bottleneck-035'),
+        'wide', 'before', 'after', 'bottleneck', 'before-035', 'after-035', 'bottleneck-035', 'before-relu6',
+        'bottleneck-relu6'),
     'To look around': (
         'wide', 'nonlinear', 'identity-1/2', 'identity-1/3', 'identity-1/6', 'reduction-3', 'reduction-6',
         'reduction-9', 'inverted'),
@@ -139,6 +150,9 @@ CLAIMS = (
      (('before', 'after'),)),
     ('the same at equal width', 0.6, (('before-035', 'after-035'),)),
     ('depthwise convolutions on wide tensors rather than in the bottleneck', None, (('wide', 'bottleneck'),)),
+    ('a linear end rather than ReLU6, of depthwise convolutions before the reduction alone', None,
+     (('before', 'before-relu6'),)),
+    ('the same in the bottleneck', None, (('bottleneck', 'bottleneck-relu6'),)),
     ('a linear bottleneck rather than one with ReLU6', None, (('wide', 'nonlinear'),)),
     ('a shortcut on half of the channels rather than on all', 0.07, (('identity-1/2', 'wide'),)),
     ('a sandglass rather than an inverted residual', None, (('wide', 'inverted'),)),

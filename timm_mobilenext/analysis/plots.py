@@ -2,7 +2,7 @@
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -124,13 +124,15 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
 def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> None:
     """ Draw information: two rows for each state of the weights, all networks in each.
 
-    First the information between input and output of each block, of its first tensor, at each level of noise, both
-    estimators, and the means of the blocks that keep their shape. Then what linear maps read from each block's output,
-    and those means at each stride.
+    First the information between input and output of each block at each level of noise, by both estimators, and the
+    means of the blocks that keep their shape. Then what linear maps read from each block's output, and those means at
+    each stride. A second tensor that blocks hand on is a line of its own.
     """
     told = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
-    colors = _colors(blocks)
+    models = list(dict.fromkeys(row['model'] for row in blocks))
+    tensors = sorted({(row['tensor'], models.index(row['model'])) for row in blocks})
+    colors = {(models[model], tensor): _COLORS[i % len(_COLORS)] for i, (tensor, model) in enumerate(tensors)}
     columns = len(noises) + 1
     figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(told)), dpi=120, layout='constrained')
     grid = figure.subplots(2 * len(told), columns, squeeze=False)
@@ -138,31 +140,24 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     for place, state in enumerate(told):
         upper, lower = grid[2 * place], grid[2 * place + 1]
         for axes, noise in zip(upper, noises, strict=False):
-            for model, color in colors.items():
+            for (model, tensor), color in colors.items():
                 for estimator, line in lines.items():
-                    own = [row for row in blocks if row['tensor'] == 0 and (
-                        row['model'], row['state'], row['noise'], row['estimator']) == (model, state, noise, estimator)]
+                    own = [row for row in blocks if (
+                        row['model'], row['tensor'], row['state'], row['noise'], row['estimator']
+                    ) == (model, tensor, state, noise, estimator)]
                     if own:
-                        _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}, {estimator}')
+                        which = f', tensor {tensor}' if tensor else ''
+                        _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}{which}, {estimator}')
             _dress(axes, f'{state}: nats at noise {noise:g}', 'relative depth')
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         of_state = [row for row in ranking if row['state'] == state]
-        bars = upper[-1]
-        labels: List[str] = []
-        for row in [row for row in of_state if row['stride'] == 'all']:
-            bars.barh(len(labels), row['nats'], xerr=0 if math.isnan(row['deviation']) else row['deviation'],
-                      color=colors[row['model']], alpha=0.35 if row['estimator'] == 'kernel' else 0.7, height=0.7)
-            which = f', tensor {row["tensor"]}' if row['tensor'] else ''
-            labels.append(f'{row["noise"]:g}, {row["estimator"]}{which}')
-        bars.set_yticks(range(len(labels)), labels)
-        bars.set_ylim(len(labels) - 0.5, -0.5)
-        _dress(bars, 'mean of blocks that keep the shape', 'nats')
+        _plot_noises(upper[-1], of_state, noises, colors)
         for axes, key, heading in (
                 (lower[0], 'top1', 'top-1 of a linear probe, %'), (lower[1], 'pixels', 'pixels explained by a ridge')):
-            for model, color in colors.items():
+            for model in models:
                 own = [row for row in probes if (row['model'], row['state']) == (model, state)]
                 if own:
-                    _plot_depth(axes, own, key, color)
+                    _plot_depth(axes, own, key, colors[model, 0])
             _dress(axes, f'{state}: {heading}', 'relative depth')
         _plot_strides(lower[2], of_state, noises[len(noises) // 2], colors, lines)
         for axes in lower[3:]:
@@ -171,13 +166,39 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     figure.savefig(file, format='png')
 
 
-def _plot_strides(axes: Any, ranking: Rows, noise: float, colors: Dict[str, str], lines: Dict[str, str]) -> None:
-    """ Means and deviations at each stride, of first tensors at one level of noise."""
-    for model, color in colors.items():
+def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict[Tuple[str, int], str]) -> None:
+    """ Means and deviations over all strides at each level of noise, of the kernel estimator hollow."""
+    for row in ranking:
+        if row['stride'] == 'all':
+            is_kernel = row['estimator'] == 'kernel'
+            color = colors[row['model'], row['tensor']]
+            place = list(colors).index((row['model'], row['tensor'])) - (len(colors) - 1) / 2
+            place = noises.index(row['noise']) + (0.2 if is_kernel else -0.2) + 0.3 * place / len(colors)
+            axes.errorbar(
+                place, row['nats'], row['deviation'], fmt='o', color=color, mfc='white' if is_kernel else color, ms=4,
+                lw=1.5)
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(range(len(noises)), [f'{noise:g}' for noise in noises])
+    axes.set_xlim(-0.5, len(noises) - 0.5)
+    _dress(axes, 'nats, blocks that keep the shape (hollow: kernel)', 'noise')
+
+
+def _plot_strides(
+        axes: Any,
+        ranking: Rows,
+        noise: float,
+        colors: Dict[Tuple[str, int], str],
+        lines: Dict[str, str],
+) -> None:
+    """ Means and deviations at each stride, at one level of noise."""
+    for (model, tensor), color in colors.items():
         for estimator, line in lines.items():
             own = sorted(
-                (row for row in ranking if row['stride'] != 'all' and row['tensor'] == 0 and (
-                    row['model'], row['estimator'], row['noise']) == (model, estimator, noise)),
+                (row for row in ranking if row['stride'] != 'all' and (
+                    row['model'], row['tensor'], row['estimator'], row['noise']) == (model, tensor, estimator, noise)),
                 key=lambda row: row['stride'])
             axes.errorbar(
                 range(len(own)), [row['nats'] for row in own], [row['deviation'] for row in own], color=color, ls=line,

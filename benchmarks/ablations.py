@@ -8,7 +8,7 @@
 One recipe, that of benchmarks/training.py at the learning rate that was best there for either network (0.4 of 0.1, 0.4
 and 1, at width 0.75), weights drawn by the authors' scheme, 8 epochs, width 0.35 if nothing else is said. Arms are
 compared seed by seed. Where depthwise convolutions are placed elsewhere, the width makes MACs equal to a percent, and
-the arm of the same width stands beside. A rate that suits one arm need not suit another, so arms that may want a lower
+the arm of the same width stands beside; blocks end linear in any case, as the paper's do. A rate that suits one arm need not suit another, so arms that may want a lower
 one are trained at 0.1 too.
 
 Each run appends a row to results/why/ablations.csv once it has ended. What is there is not repeated; rows of other
@@ -68,6 +68,18 @@ def sandglasses(reduction: int) -> List[List[str]]:
     return [[row] for row in [*rows, f'sg_r1_k3_s1_e{reduction}_c1280_keepdw_keepc']]
 
 
+def strided_last() -> List[List[str]]:
+    """The paper's network, blocks of stride 2 with one depthwise convolution after the expansion in any case."""
+    stages = []
+    for e, c, r, s in ROWS:
+        rows = [f'sg_r1_k3_s2_e{e}_c{c}_dwafter'] if s == 2 else []
+        if r > len(rows):
+            rows.append(f'sg_r{r - len(rows)}_k3_s1_e{e}_c{c}')
+        stages.append(rows)
+    stages[1][0] += '_keepdw'
+    return [*stages, ['sg_r1_k3_s1_e6_c1280_keepdw_keepc']]
+
+
 def inverted_residuals(width: float) -> List[List[str]]:
     """MobileNetV2's block in the rows of the paper's network, as wide inside, and its convolution to 1280 channels."""
     return [[f'ir_r{r}_k3_s{s}_e{e}_c{c // 6}'] for e, c, r, s in ROWS] + [[f'cn_r1_k1_s1_c{round(1280 / width)}']]
@@ -97,21 +109,26 @@ ARMS = {
     'wide-050': _arm('shortcut on wide tensors', 3, channel_multiplier=0.5),
     'narrow-050': _arm('shortcut on narrow tensors', 3, channel_multiplier=0.5, narrow_skip=True),
     'none-050': _arm('no shortcut', 3, channel_multiplier=0.5, noskip=True),
-    # linear at the end, as the block with a depthwise convolution there is
+    # linear at the end and strided after the expansion, as with one depthwise convolution there
     'before': _arm(
-        'depthwise before the reduction alone', 6, channel_multiplier=0.505, dw_position='before', linear_output=True),
+        'depthwise before the reduction alone', 6, channel_multiplier=0.385, dw_position='before', linear_output=True,
+        arch_def=strided_last()),
     'after': _arm('depthwise after the expansion alone', 6, channel_multiplier=0.38, dw_position='after'),
     'bottleneck': _arm(
         'both depthwise in the bottleneck', channel_multiplier=0.46, dw_position='bottleneck', linear_output=True),
     'before-035': _arm(
-        'depthwise before the reduction alone, same width', dw_position='before', linear_output=True),
+        'depthwise before the reduction alone, same width', dw_position='before', linear_output=True,
+        arch_def=strided_last()),
     'after-035': _arm('depthwise after the expansion alone, same width', dw_position='after'),
     'bottleneck-035': _arm(
         'both depthwise in the bottleneck, same width', dw_position='bottleneck', linear_output=True),
-    'before-relu6': _arm(
-        'depthwise before the reduction alone, ReLU6 at the end', channel_multiplier=0.505, dw_position='before'),
+    'before-strided': _arm(
+        'depthwise before the reduction alone, strided ones too', channel_multiplier=0.505, dw_position='before',
+        linear_output=True),
+    'before-strided-relu6': _arm(
+        'the same, ReLU6 at the end of blocks', channel_multiplier=0.505, dw_position='before'),
     'bottleneck-relu6': _arm(
-        'both depthwise in the bottleneck, ReLU6 at the end: the authors\'', channel_multiplier=0.46,
+        'both depthwise in the bottleneck, ReLU6 at the end of blocks', channel_multiplier=0.46,
         dw_position='bottleneck'),
     'nonlinear': _arm('ReLU6 in the bottleneck', linear_bottleneck=False),
     'identity-1/2': _arm('shortcut on 1/2 of the channels', identity_multiplier=1 / 2),
@@ -133,8 +150,8 @@ ARMS = {
 TABLES = {
     'The shortcut': ('wide', 'narrow', 'none', 'wide-050', 'narrow-050', 'none-050'),
     'The depthwise convolutions': (
-        'wide', 'before', 'after', 'bottleneck', 'before-035', 'after-035', 'bottleneck-035', 'before-relu6',
-        'bottleneck-relu6'),
+        'wide', 'before', 'after', 'bottleneck', 'before-035', 'after-035', 'bottleneck-035', 'before-strided',
+        'before-strided-relu6', 'bottleneck-relu6'),
     'To look around': (
         'wide', 'nonlinear', 'identity-1/2', 'identity-1/3', 'identity-1/6', 'reduction-3', 'reduction-6',
         'reduction-9', 'inverted'),
@@ -150,9 +167,10 @@ CLAIMS = (
      (('before', 'after'),)),
     ('the same at equal width', 0.6, (('before-035', 'after-035'),)),
     ('depthwise convolutions on wide tensors rather than in the bottleneck', None, (('wide', 'bottleneck'),)),
-    ('a linear end rather than ReLU6, of depthwise convolutions before the reduction alone', None,
-     (('before', 'before-relu6'),)),
-    ('the same in the bottleneck', None, (('bottleneck', 'bottleneck-relu6'),)),
+    ('a strided convolution after the expansion, where the others are before the reduction, rather than before it too',
+     None, (('before', 'before-strided'),)),
+    ('a linear end of those rather than one with ReLU6', None, (('before-strided', 'before-strided-relu6'),)),
+    ('the same with depthwise convolutions in the bottleneck', None, (('bottleneck', 'bottleneck-relu6'),)),
     ('a linear bottleneck rather than one with ReLU6', None, (('wide', 'nonlinear'),)),
     ('a shortcut on half of the channels rather than on all', 0.07, (('identity-1/2', 'wide'),)),
     ('a sandglass rather than an inverted residual', None, (('wide', 'inverted'),)),

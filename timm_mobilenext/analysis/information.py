@@ -122,7 +122,7 @@ def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 
 
     h(y) - h(y - g(x)), with g fitted on one half of the samples, and entropies measured on the other; each half once.
     It is a lower bound but for errors, reached where what g leaves does not depend on x. Errors grow with the number of
-    dimensions where samples gather in clusters, each of which has fewer of them: up to a third too much was seen.
+    dimensions where samples gather in clusters, each of which has fewer of them: the tests allow a quarter too much.
 
     Args:
         x: Samples (N, D).

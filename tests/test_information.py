@@ -52,11 +52,11 @@ def test_gaussian_pairs(estimator, dimensions, correlation):
 
 
 @pytest.mark.parametrize('estimator', list(ESTIMATORS))
-@pytest.mark.parametrize('samples, error', [(2000, 0.08), (640, 0.15)])
-def test_gaussian_pairs_at_the_command(estimator, samples, error):
-    """With as many samples as the command has by default, and with as few as are let through."""
+@pytest.mark.parametrize('dimensions, samples, error', [(16, 2000, 0.08), (16, 640, 0.15), (64, 2667, 0.1)])
+def test_gaussian_pairs_at_the_command(estimator, dimensions, samples, error):
+    """With as many samples as the command has by default, with as few as are let through, and as docs/why.md has."""
     for correlation in (0.8, 0.995):
-        x, y, known = gaussians(samples, 16, correlation)
+        x, y, known = gaussians(samples, dimensions, correlation)
         assert ESTIMATORS[estimator](x, [y]) == [pytest.approx(known, rel=error)]
 
 

@@ -140,8 +140,8 @@ ARMS = {
     # no width comes nearer to the MACs of the first
     'inverted': _arm(
         'MobileNetV2\'s block in the same rows', channel_multiplier=0.555, arch_def=inverted_residuals(0.555)),
-    'wide-lr0.1': _arm('shortcut on wide tensors', lr=0.1),
-    'narrow-lr0.1': _arm('shortcut on narrow tensors', lr=0.1, narrow_skip=True),
+    'wide-lr0.1': _arm('shortcut on wide tensors', 3, lr=0.1),
+    'narrow-lr0.1': _arm('shortcut on narrow tensors', 3, lr=0.1, narrow_skip=True),
     'none-lr0.1': _arm('no shortcut', lr=0.1, noskip=True),
     'inverted-lr0.1': _arm(
         'MobileNetV2\'s block in the same rows', lr=0.1, channel_multiplier=0.555, arch_def=inverted_residuals(0.555)),

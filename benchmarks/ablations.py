@@ -8,8 +8,8 @@
 One recipe, that of benchmarks/training.py at the learning rate that was best there for either network (0.4 of 0.1, 0.4
 and 1, at width 0.75), weights drawn by the authors' scheme, 8 epochs, width 0.35 if nothing else is said. Arms are
 compared seed by seed. Where depthwise convolutions are placed elsewhere, the width makes MACs equal to a percent, and
-the arm of the same width stands beside; blocks that have one end linear, as the paper's do, if nothing else is said. A
-rate that suits one arm need not suit another, so arms that may want a lower one are trained at 0.1 too.
+the arm of the paper's width stands beside, unmatched; blocks that have one end linear, as the paper's do, if nothing
+else is said. A rate that suits one arm need not suit another, so arms that may want a lower one are trained at 0.1 too.
 
 Each run appends a row to results/why/ablations.csv once it has ended. What is there is not repeated; rows of other
 arguments than a run would have now are refused.
@@ -117,11 +117,11 @@ ARMS = {
     'bottleneck': _arm(
         'both depthwise in the bottleneck', channel_multiplier=0.46, dw_position='bottleneck', linear_output=True),
     'before-035': _arm(
-        'depthwise before the reduction alone, same width', dw_position='before', linear_output=True,
+        'depthwise before the reduction alone, unmatched', dw_position='before', linear_output=True,
         arch_def=strided_last()),
-    'after-035': _arm('depthwise after the expansion alone, same width', dw_position='after'),
+    'after-035': _arm('depthwise after the expansion alone, unmatched', dw_position='after'),
     'bottleneck-035': _arm(
-        'both depthwise in the bottleneck, same width', dw_position='bottleneck', linear_output=True),
+        'both depthwise in the bottleneck, unmatched', dw_position='bottleneck', linear_output=True),
     'before-strided': _arm(
         'depthwise before the reduction alone, strided ones too', channel_multiplier=0.505, dw_position='before',
         linear_output=True),

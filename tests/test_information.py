@@ -241,6 +241,11 @@ def test_noise_lowers_information_in_a_network(name, kwargs):
             row.block for row in found.blocks
             if row.keeps_shape and (row.tensor, row.noise, row.estimator) == (0, 1, 'kernel')]
         assert kept == [f'blocks.{i}.{j}' for i, of in ((2, 3), (3, 3), (4, 4), (5, 4), (6, 3)) for j in range(1, of)]
+    if kwargs:
+        # a block of stride 2 hands on its narrow tensor as it was before the stride
+        strides = {(row.block, row.tensor): row.stride for row in found.blocks}
+        assert [strides['blocks.2.0', tensor] for tensor in (0, 1)] == [8, 4]
+        assert [strides['blocks.2.1', tensor] for tensor in (0, 1)] == [8, 8]
 
 
 def test_norms_are_calibrated():

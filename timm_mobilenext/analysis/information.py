@@ -224,7 +224,7 @@ class BlockInformation:
     tensor: int  # number of the tensor among those that the block takes, and gives
     place: int  # in the order in which data flows, from 0
     depth: float  # the same from 0 to 1
-    stride: float  # of the output; 0 where that is no feature map
+    stride: float  # of the tensor that the block gives; 0 where that is no feature map
     keeps_shape: bool  # input and output are of the same shape, so there may be a shortcut
     explained_in: float  # part of the input's variance in the dimensions that are kept, as P has them
     explained_out: float
@@ -306,13 +306,14 @@ def measure_information(
     found = Information()
     generator = torch.Generator().manual_seed(seed)
     for place, name in enumerate(borders.order):
-        side = borders.sides[name]
-        about = place, place / max(len(borders.order) - 1, 1), img_size / side if side else 0.
+        about = place, place / max(len(borders.order) - 1, 1)
+        # tensors of one block may differ in it: a narrow one is handed on from before the strided convolution
+        strides = [img_size / side if side else 0. for side in borders.sides[name]]
         for tensor in borders.tensors(name):
             x, y = (borders.read(name, border, tensor) for border in ('in', 'out'))
             keeps_shape = borders.shapes[name, 'in', tensor] == borders.shapes[name, 'out', tensor]
             for row in _estimate(x, y, components, dimensions, noises, generator):
-                found.blocks.append(BlockInformation(name, tensor, *about, keeps_shape, **row))
+                found.blocks.append(BlockInformation(name, tensor, *about, strides[tensor], keeps_shape, **row))
         features = borders.read(name, 'out', 0)
         fit, test = slice(components, None), slice(0, components)
         read = _ridge([features[fit]], torch.cat([classes, pixels], dim=1)[fit], [features[test]])
@@ -320,7 +321,7 @@ def measure_information(
         error = (read[:, classes.shape[1]:] - pixels[test]).square().sum()
         spread = (pixels[test] - pixels[fit].mean(0)).square().sum()
         found.probes.append(BlockProbe(
-            name, *about, 100 * right.double().mean().item(), (1 - error / spread).item()))
+            name, *about, strides[0], 100 * right.double().mean().item(), (1 - error / spread).item()))
     return found
 
 
@@ -365,7 +366,7 @@ class _Sketches:
         self.blocks = blocks
         self.seed = seed
         self.order: List[str] = []
-        self.sides: Dict[str, Optional[int]] = {}
+        self.sides: Dict[str, List[Optional[int]]] = {}
         self.shapes: Dict[Tuple[str, str, int], torch.Size] = {}
         self.kept: Dict[Tuple[str, str, int], List[torch.Tensor]] = defaultdict(list)
         self.maps: Dict[int, Tuple[torch.Tensor, torch.Tensor]] = {}
@@ -393,7 +394,7 @@ class _Sketches:
         for number, x in enumerate(tensors):
             self.shapes[name, side, number] = x.shape[1:]
             self.kept[name, side, number].append(self._sketch(x.flatten(1)))
-        self.sides[name] = map_side(tensors[0])
+        self.sides[name] = [map_side(x) for x in tensors]
 
     def tensors(self, name: str) -> List[int]:
         """ Numbers of the tensors that a block takes and gives."""

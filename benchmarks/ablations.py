@@ -377,9 +377,12 @@ def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs:
     inside = '' if points is None else (
         ', the paper\'s figure outside of it' if not effect.low <= points <= effect.high
         else ', which holds the paper\'s figure' + (', and 0 too' if effect.low <= 0 else ''))
+    runs = f'{effect.pairs} paired runs'
+    # one width may have more seeds than the other, and counts no more for it
+    of = runs if len(strata) == 1 else f'{len(strata)} widths, {runs} in all'
     return (
-        f'{said}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {effect.pairs}'
-        f' paired runs, 95 % interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.{cost}')
+        f'{said}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {of}, 95 %'
+        f' interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.{cost}')
 
 
 HEADINGS = (

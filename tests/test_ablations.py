@@ -70,12 +70,13 @@ def test_widths_are_no_repeats():
         row(arm, seed, 70 + more + (seed if arm.startswith('wide') else 0)) for seed in (1, 2, 3)
         for arm, more in (('wide', -1), ('none', 0), ('wide-050', 3), ('narrow-050', 0))]
     told = ablations.judge(rows, 'it', 1.5, pairs)
-    assert '**seen**' in told and '+3.00 points in the mean of 6 paired runs, 95 % interval +1.87 to +4.13' in told
+    assert '**seen**' in told
+    assert '+3.00 points in the mean of 2 widths, 6 paired runs in all, 95 % interval +1.87 to +4.13' in told
     assert told.endswith("the paper's figure outside of it.")
     # one more of 5: a variance of 4/5, an error of (7/15)^(1/2) / 2, t of 5 degrees 2.571
     rows += [row('wide-050', 4, 75), row('narrow-050', 4, 70)]
     told = ablations.judge(rows, 'it', 1.5, pairs)
-    assert '+3.00 points in the mean of 7 paired runs, 95 % interval +2.12 to +3.88' in told
+    assert '+3.00 points in the mean of 2 widths, 7 paired runs in all, 95 % interval +2.12 to +3.88' in told
 
 
 def test_costs_that_differ_are_told():

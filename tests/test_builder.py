@@ -115,10 +115,10 @@ def test_nonlinear(token, network):
 
 
 def test_linear_output_reaches_every_block():
-    arch_def = [['sg_r2_k3_s1_e2_c32'], ['sg_r1_k3_s2_e2_c32']]
-    for linear, act in ((False, nn.ReLU6), (True, nn.Identity)):
+    arch_def = [['sg_r1_k3_s2_e6_c32'], ['gsg_r2_k3_s1_e6_c32'], ['sg_r1_k3_s1_e6_c64']]
+    for linear, acts in ((False, [nn.ReLU6] * 4), (True, [nn.Identity] * 3 + [nn.ReLU6])):  # the last has none to lose
         network = create_mobilenext(arch_def, dw_position='before', linear_output=linear)
-        assert all(isinstance(block.bn3.act, act) for stage in network.blocks for block in stage)
+        assert [type(block.bn3.act) for stage in network.blocks for block in stage] == acts
 
 
 @pytest.mark.parametrize('token, num', [('_se0.25', 5), ('_se0.5', 11), ('_se0.0001', 1), ('_se0', None), ('', None)])

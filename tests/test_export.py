@@ -18,6 +18,7 @@ VARIANTS = dict(
     paper=dict(), id050=dict(identity_multiplier=1 / 2), id033=dict(identity_multiplier=1 / 3),
     id017=dict(identity_multiplier=1 / 6), before=dict(dw_position='before'), after=dict(dw_position='after'),
     bottleneck=dict(dw_position='bottleneck'), nonlinear=dict(linear_bottleneck=False), noskip=dict(noskip=True),
+    linear_output=dict(dw_position='before', linear_output=True),
     same=dict(pad_type='same'),
 )
 # torch.fx can't follow the arithmetic on sizes in timm's "same" padding, timm's own tracer does

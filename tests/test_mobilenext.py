@@ -634,7 +634,8 @@ def test_init_weights_is_drawn_from_the_seed():
 @pytest.mark.parametrize('name, kwargs', [
     ('mobilenext_035', dict(num_classes=5)),
     ('mobilenext_100_id033', dict(num_classes=5, in_chans=1)),
-    ('mobilenext_035', dict(num_classes=5, identity_multiplier=0.5, dw_position='before', linear_output=True)),
+    ('mobilenext_035', dict(num_classes=5, identity_multiplier=0.5, linear_bottleneck=False)),
+    ('mobilenext_035', dict(num_classes=5, dw_position='before', linear_output=True)),
     ('mobilenext_100', dict(num_classes=5, arch_def=TINY, channel_multiplier=0.5, identity_multiplier=1 / 3)),
     ('mobilenext_035', dict(num_classes=0, global_pool='catavgmax', noskip=True, act_layer='silu')),
 ])

@@ -61,6 +61,7 @@ def test_only_the_adds_differ(width, wide, narrow):
     dict(dw_position='after'),
     dict(dw_position='bottleneck'),
     dict(linear_bottleneck=False),
+    dict(dw_position='before', linear_output=True),
     dict(arch_def=TINY),
 ], ids=str)
 def test_is_the_regrouped_network(kwargs):

@@ -542,7 +542,7 @@ def _gen_mobilenext(
         identity_multiplier: Part of the channels that gets the shortcut.
         dw_position: Where the depthwise convolutions sit.
         linear_bottleneck: No activation after the narrowing 1x1.
-        linear_output: No activation after the widening 1x1 where `dw_position` puts no depthwise convolution behind it.
+        linear_output: No activation after the widening 1x1 where `dw_position` 'before' or 'bottleneck' ends a block.
         noskip: No shortcuts.
         narrow_skip: Shortcuts between the narrow tensors of successive blocks, in place of those between wide ones.
         pw_groups: Groups of the 1x1 convolutions in blocks with both depthwise convolutions.

@@ -157,9 +157,9 @@ class SandglassBlock(nn.Module):
             keep_dw: Keep both depthwise convolutions, and no shortcut (authors' `keep_3x3`, used in rows of one block
                 that change channels at stride 1).
             linear_bottleneck: No activation after the narrowing 1x1.
-            linear_output: No activation after the widening 1x1 where `dw_position` puts no depthwise convolution behind
-                it, so that what the branch adds to the shortcut may be negative. The authors have one there
-                (`i2rnet_low_id.py`).
+            linear_output: No activation after the widening 1x1 where `dw_position` 'before' or 'bottleneck' makes that
+                the block's end, as there is none where a depthwise convolution ends it. No effect on other blocks. The
+                authors' `i2rnet_low_id.py`, with both in the bottleneck, has an activation.
             pw_groups: Groups of the 1x1 convolutions, where both depthwise convolutions exist (authors' `group_1x1`).
             reduce_chs_fn: Width of the bottleneck, of the widths in and out and the reduction.
             downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
@@ -211,6 +211,8 @@ class SandglassBlock(nn.Module):
         has_dw1 = both_dw and dw_position != 'after' or any_dw and not has_dw2
         # the expansion is of the input's resolution then, not of the output's
         self.is_strided_last = has_dw2 and stride > 1 and not self.dw_in_bottleneck
+        # 'before' or 'bottleneck' took the depthwise convolution that would have ended the block
+        is_pw_last = any_dw and (self.dw_in_bottleneck or not has_dw2)
         dw1_chs, dw2_chs = (mid_chs, mid_chs) if self.dw_in_bottleneck else (in_chs, out_chs)
 
         def _depthwise(chs: int, enable: bool, strided: bool, apply_act: bool) -> Tuple[Any, Any, Any]:
@@ -240,10 +242,9 @@ class SandglassBlock(nn.Module):
         self.bn2 = norm_act_layer(mid_chs, inplace=True, apply_act=not linear_bottleneck, **dd)
 
         # Pointwise expansion
-        ends_block = any_dw and (self.dw_in_bottleneck or not has_dw2)
         self.conv_pw2 = create_conv2d(mid_chs, out_chs - bypass_chs, 1, groups=pw_groups, padding=pad_type, **dd)
         self.bn3 = norm_act_layer(
-            out_chs - bypass_chs, inplace=True, apply_act=not (linear_output and ends_block), **dd)
+            out_chs - bypass_chs, inplace=True, apply_act=not (linear_output and is_pw_last), **dd)
 
         # Depthwise convolution after the expansion, linear
         self.conv_dw2, self.bn4, self.aa2 = _depthwise(

@@ -2,7 +2,7 @@
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +14,7 @@ from .tables import mean_and_spread, states
 __all__ = ['draw_gradients', 'draw_information']
 
 Rows = Sequence[Dict[str, Any]]
+_Line = TypeVar('_Line')
 _COLORS = RIGHT, WRONG, '#6d28d9', '#1d4ed8', '#a16207', '#be185d'
 _KINDS = 'pointwise', 'depthwise', 'convolution', 'linear', 'norm', 'other'
 
@@ -26,9 +27,15 @@ def _dress(axes: Any, heading: str, label: str = '') -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _colors(rows: Rows) -> Dict[str, str]:
-    models = list(dict.fromkeys(row['model'] for row in rows))
-    return {model: _COLORS[i % len(_COLORS)] for i, model in enumerate(models)}
+def _colors(lines: Iterable[_Line]) -> Dict[_Line, str]:
+    return {line: _COLORS[i % len(_COLORS)] for i, line in enumerate(dict.fromkeys(lines))}
+
+
+def _log_scale(axes: Any) -> None:
+    axes.set_yscale('log')
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter('{x:g}')  # numbers rather than powers
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = False, **style: Any) -> None:
@@ -67,7 +74,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
     that keep the shape do to it, gradient by weight of each kind of weights, and gradient confusion.
     """
     told = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
-    colors = _colors(rows['blocks'])
+    colors = _colors(row['model'] for row in rows['blocks'])
     inside = {(row['model'], row['block']) for row in rows['blocks']}
     kinds = [kind for kind in _KINDS if any(
         row['kind'] == kind and (row['model'], row['group']) in inside for row in rows['parameters'])]
@@ -105,10 +112,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
         _dress(weights, 'gradient by weight, in blocks')
         _dress(confusion, 'least cosine of two batches')
         for axes in (depth, resolution, number, weights):
-            axes.set_yscale('log')
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter('{x:g}')  # numbers rather than powers
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            _log_scale(axes)
         depth.legend(frameon=False, fontsize=8)
         ticks = range(1, 6)
         for axes in (resolution, number):
@@ -131,8 +135,8 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     told = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
     models = list(dict.fromkeys(row['model'] for row in blocks))
-    tensors = sorted({(row['tensor'], models.index(row['model'])) for row in blocks})
-    colors = {(models[model], tensor): _COLORS[i % len(_COLORS)] for i, (tensor, model) in enumerate(tensors)}
+    # first tensors come first, so that a network has the color that it has among gradients
+    colors = _colors(sorted(((row['model'], row['tensor']) for row in blocks), key=lambda line: line[1]))
     columns = len(noises) + 1
     figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(told)), dpi=120, layout='constrained')
     grid = figure.subplots(2 * len(told), columns, squeeze=False)
@@ -173,14 +177,13 @@ def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict
             is_kernel = row['estimator'] == 'kernel'
             color = colors[row['model'], row['tensor']]
             place = list(colors).index((row['model'], row['tensor'])) - (len(colors) - 1) / 2
-            place = noises.index(row['noise']) + (0.2 if is_kernel else -0.2) + 0.3 * place / len(colors)
+            # the kernel estimator to the right, networks side by side
+            x = noises.index(row['noise']) + (0.2 if is_kernel else -0.2) + 0.3 * place / len(colors)
             axes.errorbar(
-                place, row['nats'], row['deviation'], fmt='o', color=color, mfc='white' if is_kernel else color, ms=4,
+                x, row['nats'], row['deviation'], fmt='o', color=color, mfc='white' if is_kernel else color, ms=4,
                 lw=1.5)
-    axes.set_yscale('log')
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter('{x:g}')
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    if all(row['nats'] > 0 for row in ranking):  # but for errors information is not negative
+        _log_scale(axes)
     axes.set_xticks(range(len(noises)), [f'{noise:g}' for noise in noises])
     axes.set_xlim(-0.5, len(noises) - 0.5)
     _dress(axes, 'nats, blocks that keep the shape (hollow: kernel)', 'noise')

@@ -8,8 +8,10 @@
 One recipe, that of benchmarks/training.py at the learning rate that was best there for either network (0.4 of 0.1, 0.4
 and 1, at width 0.75), weights drawn by the authors' scheme, 8 epochs, width 0.35 if nothing else is said. Arms are
 compared seed by seed. Where depthwise convolutions are placed elsewhere, the width makes MACs equal to a percent, and
-the arm of the paper's width stands beside, unmatched; blocks that have one end linear, as the paper's do, if nothing
-else is said. A rate that suits one arm need not suit another, so arms that may want a lower one are trained at 0.1 too.
+an arm of width 0.35 stands beside, unmatched; what would have ended with a depthwise convolution ends linear, as the
+paper's blocks do, if nothing else is said.
+
+A rate that suits one arm need not suit another, so arms that may want a lower one are trained at 0.1 too.
 
 Each run appends a row to results/why/ablations.csv once it has ended. What is there is not repeated; rows of other
 arguments than a run would have now are refused.
@@ -126,9 +128,10 @@ ARMS = {
         'depthwise before the reduction alone, strided ones too', channel_multiplier=0.505, dw_position='before',
         linear_output=True),
     'before-strided-relu6': _arm(
-        'the same, ReLU6 at the end of blocks', channel_multiplier=0.505, dw_position='before'),
+        'depthwise before the reduction alone, strided ones too, ReLU6 at the end', channel_multiplier=0.505,
+        dw_position='before'),
     'bottleneck-relu6': _arm(
-        'both depthwise in the bottleneck, ReLU6 at the end of blocks', channel_multiplier=0.46,
+        'both depthwise in the bottleneck, ReLU6 at the end', channel_multiplier=0.46,
         dw_position='bottleneck'),
     'nonlinear': _arm('ReLU6 in the bottleneck', linear_bottleneck=False),
     'identity-1/2': _arm('shortcut on 1/2 of the channels', identity_multiplier=1 / 2),
@@ -169,8 +172,10 @@ CLAIMS = (
     ('depthwise convolutions on wide tensors rather than in the bottleneck', None, (('wide', 'bottleneck'),)),
     ('a strided convolution after the expansion, where the others are before the reduction, rather than before it too',
      None, (('before', 'before-strided'),)),
-    ('a linear end of those rather than one with ReLU6', None, (('before-strided', 'before-strided-relu6'),)),
-    ('the same with depthwise convolutions in the bottleneck', None, (('bottleneck', 'bottleneck-relu6'),)),
+    ('blocks that end linear rather than with ReLU6, depthwise before the reduction, strided ones too', None,
+     (('before-strided', 'before-strided-relu6'),)),
+    ('blocks that end linear rather than with ReLU6, depthwise in the bottleneck', None,
+     (('bottleneck', 'bottleneck-relu6'),)),
     ('a linear bottleneck rather than one with ReLU6', None, (('wide', 'nonlinear'),)),
     ('a shortcut on half of the channels rather than on all', 0.07, (('identity-1/2', 'wide'),)),
     ('a sandglass rather than an inverted residual', None, (('wide', 'inverted'),)),

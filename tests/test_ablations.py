@@ -28,7 +28,29 @@ def test_arms_that_are_compared_have_equal_macs():
     for arm in ('before', 'after', 'bottleneck'):
         assert macs(arm) == pytest.approx(macs('wide'), rel=0.01)
         assert not macs(f'{arm}-035') == pytest.approx(macs('wide'), rel=0.01)
+    for arm in ('before-strided', 'bottleneck'):
+        assert macs(arm) == pytest.approx(macs('wide'), rel=0.01)
+        assert ablations.describe(arm, 10)[1:3] == ablations.describe(f'{arm}-relu6', 10)[1:3]
     assert macs('inverted') == pytest.approx(macs('wide'), rel=0.03)
+
+
+def network(arm):
+    """Depthwise convolutions of an arm at width 0.35, and the blocks whose expansion has no activation."""
+    kwargs = {**ablations.ARMS[arm].model_kwargs, 'channel_multiplier': 0.35}
+    model = ablations.timm.create_model(ablations.MODEL, device='meta', **kwargs)
+    depthwise = [(name, module.stride) for name, module in model.named_modules() if getattr(module, 'groups', 1) > 1]
+    linear = [
+        f'blocks.{i}.{j}' for i, stage in enumerate(model.blocks) for j, block in enumerate(stage)
+        if not isinstance(block.bn3.act, ablations.torch.nn.ReLU6)]
+    return depthwise, linear
+
+
+def test_before_and_after_differ_in_the_place():
+    (before, linear), (after, none) = network('before'), network('after')
+    assert [(name.replace('dw1', 'dw2'), stride) for name, stride in before] == after
+    assert [conv for conv in before if conv[1] == (2, 2)] == [conv for conv in after if conv[1] == (2, 2)]
+    # a block that ends with its expansion ends linear, like one that ends with a depthwise convolution
+    assert linear == [name.removesuffix('.conv_dw1') for name, _ in before if 'dw1' in name] and not none
 
 
 def test_adds():

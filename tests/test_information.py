@@ -219,6 +219,19 @@ def test_probes_are_measured_on_images_that_they_were_not_fitted_on():
     assert 70 < probe.top1 < 84.1
 
 
+class Aside(nn.Module):
+    def forward(self, x):
+        return torch.randn_like(x), x.clone()
+
+
+def test_probes_read_all_tensors_of_a_block():
+    targets = torch.randint(2, (600,))
+    images = torch.randn(600, 3, 4, 4) + 3 * targets.view(-1, 1, 1, 1)
+    model = nn.Sequential(Aside())
+    [probe] = measure_information(model, {'0': model[0]}, images.split(200), targets, dimensions=2).probes
+    assert probe.top1 > 95 and probe.pixels > 0.99
+
+
 @pytest.mark.parametrize('name, kwargs', [
     ('mobilenext_035', {}), ('mobilenext_035', dict(narrow_skip=True)), ('resnet10t', {})])
 def test_noise_lowers_information_in_a_network(name, kwargs):

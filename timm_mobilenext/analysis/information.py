@@ -236,11 +236,11 @@ class BlockInformation:
 
 @dataclass(frozen=True)
 class BlockProbe:
-    """ What can be read from the output of a block, its first tensor, by a linear map of its sketch."""
+    """ What can be read from the output of a block, all tensors that it gives, by a linear map of their sketches."""
     block: str
     place: int
     depth: float
-    stride: float
+    stride: float  # of the first tensor
     top1: float  # percent, of the class
     pixels: float  # part of the variance of the image's pixels that is explained, 1 at most
 
@@ -314,7 +314,8 @@ def measure_information(
             keeps_shape = borders.shapes[name, 'in', tensor] == borders.shapes[name, 'out', tensor]
             for row in _estimate(x, y, components, dimensions, noises, generator):
                 found.blocks.append(BlockInformation(name, tensor, *about, strides[tensor], keeps_shape, **row))
-        features = borders.read(name, 'out', 0)
+        features = torch.cat(
+            [borders.read(name, 'out', tensor) for tensor in range(len(borders.sides[name]))], dim=1)
         fit, test = slice(components, None), slice(0, components)
         read = _ridge([features[fit]], torch.cat([classes, pixels], dim=1)[fit], [features[test]])
         right = read[:, :classes.shape[1]].argmax(1) == targets[test]

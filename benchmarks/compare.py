@@ -119,7 +119,8 @@ def information(folder: Path, pair: Pair) -> Iterator[Row]:
             ratios.append(sum(first.values()) / len(first) * len(second) / sum(second.values()))
             effects.append(effect_of([differences(first, second)]))
         yield (state, at, f'{min(ratios):.2f} to {max(ratios):.2f}', str(sum(effect.low > 0 for effect in effects)),
-               str(sum(effect.high < 0 for effect in effects)), str(len(effects)))
+               str(sum(effect.high < 0 for effect in effects)), str(len(effects)),
+               *(f'{mean_and_spread(of, "explained_out", within="stride")[0]:.2f}' for of in each))
 
 
 def probes(folder: Path, pair: Pair) -> Iterator[Row]:
@@ -141,7 +142,7 @@ TABLES: Tuple[Tuple[str, Callable[[Path, Pair], Iterator[Row]], str, Row], ...] 
     ('blocks.csv', gradients, 'Gradients, the first by the second',
      ('state', 'what', 'at', 'first', 'second', 'ratio', 'low', 'high')),
     ('information.csv', information, 'Information, the first by the second, over levels of noise and estimators',
-     ('state', 'at', 'ratios', 'intervals above', 'below', 'of')),
+     ('state', 'at', 'ratios', 'intervals above', 'below', 'of', 'variance kept of outputs', 'of the second')),
     ('probes.csv', probes, 'What is read of the last block at each stride, the first less the second',
      ('state', 'what', 'at', 'block', 'block', 'first', 'second', 'difference', 'low', 'high')),
 )

@@ -74,7 +74,8 @@ def information(tmp_path):
                     ('narrow', 1, 'c', 2)):
                 rows.append(dict(
                     model=model, state='initial', weights='drawn', seed=seed, block=name, tensor=tensor, place=0,
-                    stride=8, keeps_shape=True, noise=noise, estimator='kernel', nats=nats))
+                    stride=8, keeps_shape=True, noise=noise, estimator='kernel', nats=nats,
+                    explained_out=0.5 + 0.25 * tensor))
     write(tmp_path / 'information.csv', rows)
     write(tmp_path / 'probes.csv', [
         dict(model=model, state='initial', weights='drawn', seed=seed, block=name, place=place, stride=8,
@@ -85,9 +86,9 @@ def information(tmp_path):
 
 def test_information(information, monkeypatch, capsys):
     lines = told(information, 'wide', 'narrow:1', monkeypatch=monkeypatch, capsys=capsys)
-    assert 'initial all 1.02 to 1.02 0 0 2'.split() in lines  # (2 + 4.1) / (4 + 2); the intervals hold 0
+    assert 'initial all 1.02 to 1.02 0 0 2 0.50 0.75'.split() in lines  # (2 + 4.1) / (4 + 2); the intervals hold 0
     lines = told(information, 'wide', 'narrow:1', '--shared', monkeypatch=monkeypatch, capsys=capsys)
-    assert 'initial all 0.50 to 0.50 0 2 2'.split() in lines  # of block a alone
+    assert 'initial all 0.50 to 0.50 0 2 2 0.50 0.75'.split() in lines  # of block a alone
     assert 'initial top-1 stride 8 b b 62.0 61.0 +1.0 +1.0 +1.0'.split() in lines  # of the last block
 
 

@@ -24,6 +24,7 @@ import re
 import shlex
 import statistics
 import sys
+import textwrap
 import threading
 import time
 from dataclasses import dataclass, field
@@ -359,6 +360,11 @@ def differences(rows: List[Dict[str, str]], pair: Tuple[str, str]) -> List[float
     return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
 
 
+def seeds_needed(pair: Tuple[str, str]) -> int:
+    """All that are planned, so that no one looks until it pleases."""
+    return max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair))
+
+
 def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:
     """One sentence for a claim: the effect over paired seeds, its interval, and what they say."""
     paper = '' if points is None else f' ({points:+g} points in the paper)'
@@ -369,9 +375,7 @@ def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs:
     costs = [describe(arm, classes_of(rows[0]))[1:3] for arm in pairs[0]]
     cost = '' if costs[0] == costs[1] else (
         ' The first has {} parameters and {} MACs, the second {} and {}.'.format(*costs[0], *costs[1]))
-    # all that are planned, so that no one looks until it pleases
-    needed = [max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair)) for pair in pairs]
-    lacking = [seeds for seeds, of in zip(needed, strata, strict=True) if len(of) < seeds]
+    lacking = [seeds for seeds, of in zip(map(seeds_needed, pairs), strata, strict=True) if len(of) < seeds]
     if lacking:
         each = ', '.join(f'{difference:+.2f}' for of in strata for difference in of)
         return f'{said}not decided, fewer than {lacking[0]} seeds: {each} points.{cost}'
@@ -393,7 +397,7 @@ HEADINGS = (
     'top-1, mean and deviation', 'each', 'seconds a step')
 REPORT = f"""# Ablations
 
-![Top-1 of each arm](ablations.png)
+![What each claim came to, and top-1 of each arm](ablations.png)
 
 Made by `python benchmarks/ablations.py report` of what `python benchmarks/ablations.py run` trained: {EPOCHS} epochs at
 {IMG_SIZE} px, `{MODEL}` with the arguments of `--model-kwargs` in [ablations.csv](ablations.csv), learning rate
@@ -441,14 +445,32 @@ def report(results: Path) -> None:
 
 
 def draw(file: Path, rows: List[Dict[str, str]]) -> None:
-    """Top-1 of each arm, a panel for each table: each seed as a point, and a line at the mean."""
+    """What each claim came to where there is an interval; and top-1 of each arm, a panel for each table."""
+    effects = []
+    for what, points, pairs in CLAIMS:
+        strata = [differences(rows, pair) for pair in pairs]
+        if all(len(of) >= seeds_needed(pair) for pair, of in zip(pairs, strata, strict=True)):
+            effects.append((what, points, effect_of(strata)))
     trained = {row['arm'] for row in rows}
     panels = {name: [arm for arm in arms if arm in trained] for name, arms in TABLES.items()}
     panels = {name: arms for name, arms in panels.items() if arms}
-    heights = [len(arms) + 1 for arms in panels.values()]
+    heights = [len(effects) + 2, *(len(arms) + 1 for arms in panels.values())]
     figure = Figure(figsize=(10, 0.5 + 0.33 * sum(heights)), dpi=150, layout='constrained')
-    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    claims, *all_axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for place, (_, points, effect) in enumerate(effects):
+        claims.plot([effect.low, effect.high], [place] * 2, color=RIGHT, lw=2)
+        claims.plot(effect.mean, place, 'o', color=RIGHT, ms=6)
+        if points is not None:
+            claims.plot(points, place, 'D', color=WRONG, mfc='white', ms=6)
+    claims.axvline(0, color=INK, lw=1)
+    claims.set_yticks(
+        range(len(effects)), [textwrap.fill(what, 62) for what, _, _ in effects], fontsize=8, color=INK)
+    claims.set_ylim(len(effects) - 0.4, -0.6)
+    claims.set_title('The first less the second (hollow: the paper)', loc='left', fontsize=10, color=INK)
+    claims.set_xlabel('points of top-1, mean and 95 % interval over pairs of runs', fontsize=9, color=INK)
     for axes, (name, arms) in zip(all_axes, panels.items(), strict=True):
+        axes.sharex(all_axes[-1])
+        axes.tick_params(labelbottom=axes is all_axes[-1])
         labels = []
         for place, arm in enumerate(arms):
             top1 = list(top1_by_seed(rows, arm).values())
@@ -460,6 +482,7 @@ def draw(file: Path, rows: List[Dict[str, str]]) -> None:
         axes.set_yticks(range(len(arms)), labels, fontsize=8, color=INK)
         axes.set_ylim(len(arms) - 0.4, -0.6)
         axes.set_title(name, loc='left', fontsize=10, color=INK)
+    for axes in (claims, *all_axes):
         axes.grid(color=FAINT, alpha=0.3)
         axes.spines[['top', 'right']].set_visible(False)
     all_axes[-1].set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)

@@ -130,3 +130,18 @@ def test_rows_of_other_arguments_are_refused():
     rows[1] = dict(row('narrow', 1, 70), data='digits')
     with pytest.raises(SystemExit, match='ablations.csv holds runs on digits and on cifar10'):
         ablations.check_rows(Path('ablations.csv'), rows)
+
+
+@pytest.mark.parametrize('seeds', [1, 3])
+def test_report_of_what_has_ended(tmp_path, capsys, seeds):
+    for arm in ('wide-050', 'none-050'):
+        for seed in range(1, seeds + 1):
+            ablations.append_row(
+                tmp_path / 'ablations.csv', row(arm, seed, 70 + seed, machine='a machine', torch='2', timm='1'))
+    ablations.report(tmp_path)
+    assert (tmp_path / 'ablations.png').read_bytes().startswith(b'\x89PNG')
+    told = (tmp_path / 'ablations.md').read_text()
+    assert told == capsys.readouterr().out.removesuffix('\n')
+    top1 = {1: '1 | 71.00 | 71.00', 3: '3 | 72.00 ± 1.00 | 71.00, 72.00, 73.00'}[seeds]
+    assert f'| no shortcut | 0.5 | 884,114 | 8.34M | 0 | 0 | {top1} |' in told
+    assert 'A wide shortcut rather than a narrow one (+1.5 points in the paper): not run yet.' in told

@@ -360,9 +360,10 @@ def differences(rows: List[Dict[str, str]], pair: Tuple[str, str]) -> List[float
     return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
 
 
-def seeds_needed(pair: Tuple[str, str]) -> int:
-    """All that are planned, so that no one looks until it pleases."""
-    return max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair))
+def lacking(pairs: Tuple[Tuple[str, str], ...], strata: List[List[float]]) -> List[int]:
+    """Seeds that a verdict needs, of pairs that have fewer: all planned, so that no one looks until it pleases."""
+    needed = [max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair)) for pair in pairs]
+    return [seeds for seeds, of in zip(needed, strata, strict=True) if len(of) < seeds]
 
 
 def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:
@@ -375,10 +376,9 @@ def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs:
     costs = [describe(arm, classes_of(rows[0]))[1:3] for arm in pairs[0]]
     cost = '' if costs[0] == costs[1] else (
         ' The first has {} parameters and {} MACs, the second {} and {}.'.format(*costs[0], *costs[1]))
-    lacking = [seeds for seeds, of in zip(map(seeds_needed, pairs), strata, strict=True) if len(of) < seeds]
-    if lacking:
+    if seeds := lacking(pairs, strata):
         each = ', '.join(f'{difference:+.2f}' for of in strata for difference in of)
-        return f'{said}not decided, fewer than {lacking[0]} seeds: {each} points.{cost}'
+        return f'{said}not decided, fewer than {seeds[0]} seeds: {each} points.{cost}'
     effect = effect_of(strata)
     verdict = 'seen' if effect.low > 0 else 'not seen, the reverse is' if effect.high < 0 else 'not decided'
     inside = '' if points is None else (
@@ -449,7 +449,7 @@ def draw(file: Path, rows: List[Dict[str, str]]) -> None:
     effects = []
     for what, points, pairs in CLAIMS:
         strata = [differences(rows, pair) for pair in pairs]
-        if all(len(of) >= seeds_needed(pair) for pair, of in zip(pairs, strata, strict=True)):
+        if not lacking(pairs, strata):
             effects.append((what, points, effect_of(strata)))
     trained = {row['arm'] for row in rows}
     panels = {name: [arm for arm in arms if arm in trained] for name, arms in TABLES.items()}

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from training import effect_of
 
+from timm_mobilenext.analysis.gradients import comparisons
 from timm_mobilenext.analysis.tables import mean_and_spread, Rows, shared
 
 WORDS = ('model', 'state', 'weights', 'block', 'group', 'kind', 'estimator')
@@ -91,15 +92,8 @@ def common_states(rows: Rows, pair: Pair) -> List[str]:
 
 
 def gradients(folder: Path, pair: Pair) -> Iterator[Row]:
-    blocks, parameters = read(folder / 'blocks.csv'), read(folder / 'parameters.csv')
-    inside = {(row['model'], row['block']) for row in blocks}
-    comparable = shared(blocks, 'stride')
-    for what, rows, key, within in (
-            ('norm at blocks', comparable, 'norm_out', 'stride'),
-            ('per number', comparable, 'rms_out', 'stride'),
-            ('in by out', shared([row for row in blocks if row['keeps_shape']], 'stride'), 'ratio', 'stride'),
-            ('gradient by weight', shared(
-                [row for row in parameters if (row['model'], row['group']) in inside], 'kind'), 'ratio', 'kind')):
+    blocks = read(folder / 'blocks.csv')
+    for what, rows, key, within in comparisons(blocks, read(folder / 'parameters.csv')):
         for state, at, each in pair.at_each(rows, within, common_states(blocks, pair)):
             first, second = (by_seed(of, key, True, within) for of in each)
             effect = effect_of([differences(first, second)])

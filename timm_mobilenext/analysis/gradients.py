@@ -39,7 +39,7 @@ from .tables import (
     write_results,
 )
 
-__all__ = ['BlockGradient', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
+__all__ = ['BlockGradient', 'comparisons', 'Gradients', 'measure_gradients', 'ParameterGradient', 'run_gradients']
 
 
 @dataclass(frozen=True)
@@ -301,19 +301,29 @@ def run_gradients(
     console.print(f'\ntables and picture  {output}')
 
 
+def comparisons(blocks: Rows, parameters: Rows) -> List[Tuple[str, Rows, str, str]]:
+    """ What networks are compared by, in geometric means: the heading, the rows of what all of them have, the column to
+    take the mean of, and that each of whose values weighs the same."""
+    names = {(row['model'], row['block']) for row in blocks}
+    inside = [row for row in parameters if (row['model'], row['group']) in names]
+    comparable = shared(blocks, 'stride')
+    kept = shared([row for row in blocks if row['keeps_shape']], 'stride')
+    return [
+        ('norm at blocks', comparable, 'norm_out', 'stride'),
+        ('per number', comparable, 'rms_out', 'stride'),
+        ('in by out', kept, 'ratio', 'stride'),
+        ('gradient by weight', shared(inside, 'kind'), 'ratio', 'kind'),
+    ]
+
+
 def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
     """ A row for each network and state: means, in which each stride, or kind of weights, weighs the same."""
-    names = {(row['model'], row['block']) for row in rows['blocks']}
-    inside = [row for row in rows['parameters'] if (row['model'], row['group']) in names]
-    comparable = shared(rows['blocks'], 'stride')
-    kept = shared([row for row in rows['blocks'] if row['keeps_shape']], 'stride')
+    compared = comparisons(rows['blocks'], rows['parameters'])
+    (_, comparable, *_), _, (_, kept, *_), _ = compared
     everything = [row for row in rows['confusion'] if row['group'] == 'all']
     columns: List[Tuple[str, Rows, str, bool, Optional[str]]] = [
         ('loss', rows['blocks'], 'loss', False, None),
-        ('norm at blocks', comparable, 'norm_out', True, 'stride'),
-        ('per number', comparable, 'rms_out', True, 'stride'),
-        ('in by out', kept, 'ratio', True, 'stride'),
-        ('gradient by weight', shared(inside, 'kind'), 'ratio', True, 'kind'),
+        *((heading, of, key, True, within) for heading, of, key, within in compared),
         ('confusion', everything, 'confusion', False, None),
     ]
     table = Table(box=None, pad_edge=False, header_style='bold')

@@ -19,7 +19,7 @@ import timm
 from timm.data import create_dataset
 from timm.utils import random_seed
 
-from timm_mobilenext.demo import create_loaders, train, write_digits
+from timm_mobilenext.classify.demo import create_loaders, train, write_digits
 
 SCHEMES = ('authors', 'timm + linear', 'timm')
 

@@ -29,7 +29,7 @@ import timm
 from timm.utils import reparameterize_model
 
 from timm_mobilenext import SandglassBlock
-from timm_mobilenext.sandglass import fold_bn
+from timm_mobilenext.models.sandglass import fold_bn
 
 REFERENCE = 'mobilenetv2_100'
 # glibc then keeps what is freed, and no run pays for fresh pages

@@ -16,7 +16,7 @@ from torch import nn
 
 import timm
 
-from timm_mobilenext.files import replacing
+from timm_mobilenext.shared.files import replacing
 
 # a thread a run, and glibc keeps what is freed, which takes 2/5 off a step
 ENVIRONMENT = dict(

@@ -20,9 +20,8 @@ import numpy as np
 import timm
 from timm.utils import random_seed
 
-from timm_mobilenext.analysis.subjects import draw_weights
-
 from experiments.runs import add_row, describe_machine, read_rows, train, write_rows
+from timm_mobilenext.analysis.subjects import draw_weights
 
 RESULTS = Path(__file__).parent.parent / 'results' / 'tin100'
 NUM_CLASSES, IMG_SIZE = 100, 64

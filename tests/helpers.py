@@ -19,7 +19,7 @@ except ImportError:  # timm before 1.0.31
 
 __all__ = [
     'colour_folder', 'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli',
-    'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
+    'OFFLINE', 'RECIPES', 'ROOT', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
 ]
 
 MODELS = [
@@ -35,6 +35,9 @@ TINY = [
     ['sg_r2_k5_s1_e4_c96'],
 ]
 TOKEN = 'hf_AliceSecretToken'
+OFFLINE = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'NO_COLOR': '1', 'COLUMNS': '20'}
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob('hub_configs/*/train*.yaml'))
 NORMS = (nn.modules.batchnorm._BatchNorm, timm.layers.FrozenBatchNormAct2d)
 
 

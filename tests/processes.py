@@ -31,6 +31,6 @@ def _run_cli(env: Dict[str, str], arguments: List[str], output: str) -> None:
         os.dup2(file, number)
         os.close(file)
     sys.argv = ['timm-mobilenext', *arguments]
-    from timm_mobilenext.cli import main
+    from timm_mobilenext.cli.main import main
 
     main()

@@ -1,7 +1,7 @@
 """ MobileNeXt for timm: importing this registers the models, and so does timm itself once this is installed"""
-from .builder import BlockStringError, decode_arch_def, SandglassNetBuilder
-from .mobilenext import create_mobilenext, MobileNeXt, MobileNeXtFeatures
-from .sandglass import GhostSandglassBlock, SandglassBlock
+from .models.builder import BlockStringError, decode_arch_def, SandglassNetBuilder
+from .models.mobilenext import create_mobilenext, MobileNeXt, MobileNeXtFeatures
+from .models.sandglass import GhostSandglassBlock, SandglassBlock
 from .version import __version__
 
 __all__ = [

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from runs import SKIP, train
 
-from timm_mobilenext.demo import write_digits
+from timm_mobilenext.classify.demo import write_digits
 
 
 def pytest_collection_modifyitems(items):

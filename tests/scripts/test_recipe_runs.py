@@ -4,8 +4,8 @@ import math
 
 import pytest
 import yaml
+from helpers import RECIPES, ROOT
 from runs import epochs_of, run, TIMM_REPO
-from test_recipes import RECIPES, ROOT
 
 pytestmark = pytest.mark.tools
 

@@ -20,10 +20,10 @@ from timm.data import create_dataset, resolve_data_config
 from timm.models import is_model_pretrained
 from timm.utils import random_seed
 
-from ..checkpoints import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
-from ..errors import check_model
-from ..image_folder import SPLITS
-from ..images import read_image
+from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..classify.image_folder import SPLITS
+from ..cli.errors import check_model
+from ..shared.images import read_image
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',

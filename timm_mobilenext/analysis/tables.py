@@ -13,7 +13,7 @@ from rich.console import Console
 
 import timm
 
-from ..files import replacing
+from ..shared.files import replacing
 
 __all__ = [
     'check_output', 'create_console', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',

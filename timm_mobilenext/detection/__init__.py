@@ -1,4 +1,16 @@
 """ SSDLite on any backbone of timm: boxes around what is in a photograph"""
-from .ssdlite import create_ssdlite, SSDLite, ssdlite320_mobilenetv2_100, ssdlite320_mobilenext_100
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ssdlite import create_ssdlite, SSDLite, ssdlite320_mobilenetv2_100, ssdlite320_mobilenext_100
 
 __all__ = ['create_ssdlite', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite320_mobilenext_100']
+
+
+def __getattr__(name: str) -> Any:
+    """ The detector, which needs torch and timm, when it is asked for: the command line reads the settings alone."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from . import ssdlite
+
+    return getattr(ssdlite, name)

@@ -13,7 +13,7 @@ import timm
 from timm.layers import ConvNormAct
 from timm.models import FeatureHooks, is_model_pretrained
 
-from ..checkpoints import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
 
 __all__ = ['check_backbone', 'SSDLiteBackbone']
 

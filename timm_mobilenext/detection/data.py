@@ -17,7 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from ..images import read_image
+from ..shared.images import read_image
 
 __all__ = ['BCCD', 'collate', 'create_transform', 'DetectionDataset', 'DetectionSplit', 'load_split', 'Sample']
 

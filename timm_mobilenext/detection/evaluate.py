@@ -16,7 +16,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
-from ..files import replacing
+from ..shared.files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
 from .predict import load_detector
 

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..files import replacing
+from ..shared.files import replacing
 from .predict import load_detector
 
 __all__ = ['export_onnx', 'run_export']

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
-from ..files import replacing
-from ..images import check_file, read_image
+from ..shared.files import replacing
+from ..shared.images import check_file, read_image
 from .ssdlite import SSDLite
 
 __all__ = ['check_device', 'draw_boxes', 'find_boxes', 'load_detector', 'run_predict']

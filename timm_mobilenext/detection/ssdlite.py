@@ -22,7 +22,7 @@ from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
 import timm
 from timm.data import resolve_data_config
 
-from ..cards import count, escape
+from ..hub.cards import count, escape
 from .backbone import check_backbone, SSDLiteBackbone
 
 __all__ = ['create_ssdlite', 'PRESETS', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite320_mobilenext_100']

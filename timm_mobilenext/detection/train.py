@@ -28,13 +28,13 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_device, ModelEmaV3, random_seed
 
-from ..checkpoints import read_checkpoint
-from ..detect_settings import TrainSettings
-from ..files import replacing
-from ..plots import draw_curves
+from ..checkpoints.convert import read_checkpoint
+from ..classify.plots import draw_curves
+from ..shared.files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, load_split
 from .evaluate import coco_figures, detect, Detections
 from .predict import check_device
+from .settings import TrainSettings
 from .ssdlite import create_ssdlite, SSDLite
 
 __all__ = ['run_train']
@@ -342,6 +342,6 @@ def _plain(settings: TrainSettings) -> Dict[str, Any]:
 
 
 if __name__ == '__main__':
-    from ..cli_detect import main
+    from ..cli.detect import main
 
     main('train')

@@ -1,0 +1,86 @@
+"""timm-mobilenext check: what is wrong with an image folder is told before a training."""
+import shutil
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from timm_mobilenext.cli.main import app
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes, three images each to train and two to validate."""
+    for split, count in (('train', 3), ('validation', 2)):
+        for name in ('one', 'two', 'zero'):
+            (tmp_path / 'images' / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = Image.effect_noise((16, 16), 40 + i)
+                image.save(tmp_path / 'images' / split / name / f'{i}.png')
+    return tmp_path / 'images'
+
+
+def check(*arguments, code=0):
+    result = CliRunner().invoke(app, ['check', *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    assert len(result.output.splitlines()) == 1
+    return result.output
+
+
+@pytest.mark.parametrize('name', ['validation', 'val', 'evaluation'])
+def test_good_folder_is_counted(folder, name):
+    (folder / 'validation').rename(folder / name)
+    (folder / 'train' / '.ipynb_checkpoints').mkdir()  # no class
+    assert '3 classes, 9 images to train, 6 to validate, all can be read' in check(folder, '--num-classes', 3)
+
+
+def break_folder(folder, how):
+    if how == 'no folder':
+        shutil.rmtree(folder)
+    elif how == 'no split':
+        shutil.rmtree(folder / 'validation')
+    elif how == 'no classes':
+        for file in (folder / 'train').glob('*/*'):
+            file.rename(folder / 'train' / f'{file.parent.name}{file.name}')
+        for empty in (folder / 'train').glob('*/'):
+            empty.rmdir()
+    elif how == 'no images':
+        for file in (folder / 'train').glob('*/*'):
+            file.unlink()
+    elif how == 'one class':
+        for split in folder.iterdir():
+            for name in ('one', 'two'):
+                shutil.rmtree(split / name)
+    elif how == 'empty class':
+        for file in (folder / 'validation' / 'one').iterdir():
+            file.unlink()
+    elif how == 'missing class':
+        shutil.rmtree(folder / 'train' / 'two')
+    elif how == 'corrupt image':
+        (folder / 'train' / 'one' / '0.png').write_bytes(b'\x89PNG no more')
+    elif how == 'half an image':
+        file = folder / 'validation' / 'two' / '1.png'
+        file.write_bytes(file.read_bytes()[:-30])
+
+
+@pytest.mark.parametrize('how, words', [
+    ('no folder', ['is no folder', 'train/']),
+    ('no split', ['no validation or val folder']),
+    ('no classes', ['images outside of class folders']),
+    ('no images', ['train has no images']),
+    ('one class', ['one class, zero', 'two or more']),
+    ('empty class', ['validation', 'no images of class one']),
+    ('missing class', ['train', 'no images of class two']),
+    ('corrupt image', ['0.png', 'can not be read as an image']),
+    ('half an image', ['1.png', 'can not be read as an image']),
+])
+def test_bad_folder_is_told_in_one_line(folder, how, words):
+    break_folder(folder, how)
+    error = check(folder, code=1)
+    assert error.startswith('Error: ') and all(word in error for word in words), error
+
+
+def test_another_number_of_classes_than_expected_is_told(folder):
+    assert 'has 3 classes, not 10: give --num-classes 3' in check(folder, '--num-classes', 10, code=1)

@@ -1,0 +1,90 @@
+"""timm's own push_to_hf_hub and hf-hub:, unchanged: what a fresh process that imports only timm gets back."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import hub_env, MODELS, timm_version, TOKEN
+from hub_double import Hub
+
+from timm_mobilenext.version import TIMM_OLDEST
+
+# changed ones: model, arguments, and those of reset_classifier if it is called
+CHANGED = {
+    'classes-and-channels': ('mobilenext_035', dict(num_classes=7, in_chans=5), None),
+    'arch-def': (
+        'mobilenext_035',
+        dict(arch_def=[['sg_r1_k3_s2_e2_c32'], ['ir_r2_k3_s2_e4_c48', 'sg_r1_k3_s1_e6_c48'], ['sg_r2_k3_s2_e6_c64']]),
+        None),
+    'multiplier': ('mobilenext_100', dict(channel_multiplier=0.6), None),
+    'layers-by-name': ('mobilenext_035', dict(act_layer='silu', norm_layer='groupnorm1'), None),
+    'global-pool': ('mobilenext_035', dict(global_pool='catavgmax'), None),
+    'output-stride': ('mobilenext_035', dict(output_stride=16), None),
+    'reset-classifier': ('mobilenext_035', dict(), (11, 'max')),
+}
+RECORDS_ARGUMENTS = timm_version() >= (1, 0, 31)
+
+PUSH = """
+import sys
+import torch
+import timm
+from helpers import randomize
+from test_roundtrip import CHANGED, images, MODELS, RECORDS_ARGUMENTS
+
+torch.manual_seed(0)
+cases = {**{name: (name, {}, None) for name in MODELS}, **(CHANGED if RECORDS_ARGUMENTS else {})}
+logits = {}
+for repo, (name, arguments, reset) in cases.items():
+    model = timm.create_model(name, **arguments)
+    if reset:
+        model.reset_classifier(*reset)
+    randomize(model).eval()
+    timm.models.push_to_hf_hub(model, 'alice/' + repo)
+    with torch.inference_mode():
+        logits[repo] = model(images(model.in_chans))
+torch.save(logits, sys.argv[1])
+"""
+PULL = """
+import sys
+import timm
+import torch
+
+model = timm.create_model('hf-hub:alice/' + sys.argv[1], pretrained=True).eval()
+x = torch.rand(2, getattr(model, 'in_chans', 3), 64, 64, generator=torch.Generator().manual_seed(1))
+with torch.inference_mode():
+    torch.save(model(x), sys.argv[2])
+"""
+
+
+def images(in_chans):
+    return torch.rand(2, in_chans, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope='module')
+def pushed(tmp_path_factory):
+    """A Hub on which a process has put all models by timm's function, and the logits there."""
+    folder = tmp_path_factory.mktemp('roundtrip')
+    hub = Hub(folder / 'hub', users={TOKEN: 'alice'})
+    env = hub_env(hub, folder / 'home')
+    folders = Path(__file__).parent, Path(__file__).parents[1]
+    env['PYTHONPATH'] = ':'.join(filter(None, (env.get('PYTHONPATH'), *map(str, folders))))
+    run(env, PUSH, folder / 'logits.pt')
+    yield hub, torch.load(folder / 'logits.pt', weights_only=True)
+    hub.stop()
+
+
+def run(env, code, *arguments):
+    result = subprocess.run(
+        [sys.executable, '-c', code, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('repo', [*MODELS, *CHANGED])
+def test_same_logits_from_the_hub(repo, pushed, tmp_path):
+    if repo in CHANGED and not RECORDS_ARGUMENTS:
+        pytest.skip(f'timm {TIMM_OLDEST} keeps no arguments in config.json; runs on one that records _model_args')
+    hub, logits = pushed
+    run(hub_env(hub, tmp_path / 'home'), PULL, repo, tmp_path / 'out.pt')
+    torch.testing.assert_close(torch.load(tmp_path / 'out.pt', weights_only=True), logits[repo], rtol=1e-6, atol=1e-6)
+    assert logits[repo].std() > 0.01

@@ -1,0 +1,1 @@
+""" Image classification: the demo, predictions for photographs, and the check of an image folder"""

@@ -1,0 +1,1 @@
+""" The command line; a tool is imported when its command runs"""

@@ -1,0 +1,335 @@
+""" Model cards: of each registered model, with its config.json, as hub_configs/ holds them, and of a user's weights
+
+All facts come from the default cfgs, from the models themselves and from what a training wrote; a test fails when
+hub_configs/ has drifted.
+"""
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+import torch
+import torch.nn as nn
+from huggingface_hub import EvalResult, ModelCardData
+
+import timm
+from timm.models import model_entrypoint
+
+from ..shared.files import replacing
+from .runs import Training
+
+__all__ = ['count', 'escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
+
+LOCAL_NAME = 'local-dir:path/of/this/folder'
+
+CITATION = """@inproceedings{zhou2020rethinking,
+  title={Rethinking Bottleneck Structure for Efficient Mobile Network Design},
+  author={Zhou, Daquan and Hou, Qibin and Chen, Yunpeng and Feng, Jiashi and Yan, Shuicheng},
+  booktitle={European Conference on Computer Vision},
+  year={2020}
+}"""
+
+CARD = """---
+{metadata}
+---
+# Model card for {title}
+
+{about}
+
+| | |
+|---|---|
+{facts}
+
+{sections}
+"""
+
+CLASSIFY = """### Classify an image
+
+```python
+import timm
+import torch
+from PIL import Image
+
+model = timm.create_model("{name}"{pretrained}).eval()
+transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
+with torch.inference_mode():
+    logits = model(transform(Image.open("image.jpg").convert("{mode}"))[None])  # (1, {num_classes})
+top{k}_probabilities, top{k}_classes = logits.softmax(1).topk({k})
+```"""
+
+LABEL_NAMES = """`model.pretrained_cfg["label_names"]` names the classes, in the order of the logits: {}."""
+
+FEATURES = """### Feature maps
+
+```python
+model = timm.create_model("{name}"{pretrained}, features_only=True).eval()
+maps = model(torch.randn(1, {in_chans}, {size}))
+# {maps}
+```"""
+
+EMBEDDINGS = """### Embeddings
+
+```python
+model = timm.create_model("{name}"{pretrained}, num_classes=0).eval()
+embedding = model(torch.randn(1, {in_chans}, {size}))  # (1, {num_features})
+```"""
+
+PLUGIN = 'MobileNeXt models are a plugin: `pip install timm-mobilenext` beside timm, and no import of it.'
+
+
+def write_cards(folder: Path) -> None:
+    """ Write config.json and README.md of every registered model, each to a folder of its name.
+
+    Weights that come with the package have a folder beside their model's: they have other classes and image sizes.
+    """
+    tagged = timm.list_models(module='mobilenext', include_tags=True)
+    for name in timm.list_models(module='mobilenext') + [name for name in tagged if _is_shipped(name)]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        config = json.dumps(make_config(name), indent=2) + '\n'
+        for file, text in (('config.json', config), ('README.md', make_card(name))):
+            with replacing(folder / name / file) as new:
+                new.write_text(text, encoding='utf-8')
+
+
+def _is_shipped(name: str) -> bool:
+    cfg: Any = timm.get_pretrained_cfg(name)
+    return bool(cfg.file)
+
+
+def make_config(name: str) -> Dict[str, Any]:
+    """ What timm reads from a Hub repository of this model."""
+    cfg: Any = timm.get_pretrained_cfg(name)
+    model: Any = timm.create_model(name, device='meta')
+    return dict(
+        architecture=name.partition('.')[0],
+        num_classes=cfg.num_classes,
+        **(dict(label_names=cfg.label_names) if cfg.label_names else {}),
+        num_features=model.num_features,
+        global_pool=model.global_pool.pool_type,
+        pretrained_cfg={
+            key: getattr(cfg, key) for key in (
+                'tag', 'input_size', 'interpolation', 'crop_pct', 'crop_mode', 'mean', 'std', 'num_classes',
+                'pool_size', 'first_conv', 'classifier', 'license', 'origin_url', 'paper_name',
+                'paper_ids', 'notes',
+            ) if getattr(cfg, key) is not None
+        },
+    )
+
+
+def count(model: Any, input_size: Optional[Sequence[int]] = None, device: str = 'meta') -> Dict[str, float]:
+    """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers.
+
+    Args:
+        model: Network.
+        input_size: Channels, height and width of the image, the network's own if None.
+        device: Device to run it on, 'meta' for none.
+    """
+    model = copy.deepcopy(model).to(device).eval()
+    counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)
+
+    def add(module: Any, args: Any, out: torch.Tensor) -> None:
+        counts['macs'] += out.numel() * module.weight[0].numel()
+        counts['activations'] += out.numel()
+
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(add)
+    with torch.inference_mode():
+        model(torch.zeros(1, *(input_size or model.pretrained_cfg['input_size']), device=device))
+    return counts
+
+
+def make_card(name: str) -> str:
+    """ README.md of a registered model."""
+    cfg: Any = timm.get_pretrained_cfg(name)
+    model: Any = timm.create_model(name, device='meta')
+    architecture = name.partition('.')[0]
+    description: str = model_entrypoint(architecture).__doc__ or ''
+    has_weights = bool(cfg.url or cfg.file)
+    full_name = f'{architecture}.{cfg.tag}' if has_weights else name
+    accuracy = re.match(r'(\S+) top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
+    assert accuracy is not None
+    dataset, top1, top5, whose = accuracy.groups()
+    dataset_id = {'CIFAR-10': 'uoft-cs/cifar10', 'ImageNet-1k': 'imagenet-1k'}[dataset]  # on the Hub
+    figures = {key: float(value) for key, value in (('Top-1', top1), ('Top-5', top5)) if value}
+    results: List[EvalResult] = []
+    if cfg.file:
+        weights = (
+            f'The weights come with the package, {Path(cfg.file).stat().st_size / 1e6:.1f} MB, and need no network.'
+            f" They were trained from scratch by timm's train.py, with [train.yaml](train.yaml).")
+        results = make_results(figures, dataset, dataset_id, 'test', whose)
+    elif cfg.url:
+        weights = (
+            f"The weights are the authors', from [their checkpoint]({cfg.url}), licensed as their repository is"
+            f' ({cfg.license}). Whose measurement the accuracy is, the table says; it was not repeated here.')
+        log = "the authors' log"
+        results = make_results(figures, dataset, dataset_id, 'validation', log, cfg.origin_url)
+    else:
+        weights = 'There are no weights of this model yet. The accuracy is that of the authors, who released none.'
+    return render(
+        full_name,
+        model,
+        title=full_name,
+        about=f'{description.strip().replace("w/", "with")}. An image classification model of sandglass blocks, from'
+              f' timm-mobilenext, a plugin of timm.\n\n{weights}',
+        license=cfg.license,
+        facts={
+            **facts_of(model),
+            f'{dataset} top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
+            'Paper': f'[{cfg.paper_name}](https://arxiv.org/abs/{cfg.paper_ids.removeprefix("arXiv:")})',
+            'Original code': cfg.origin_url,
+        },
+        datasets=[dataset_id],
+        results=results,
+        label_names=cfg.label_names and list(cfg.label_names),
+        pretrained=has_weights,
+    )
+
+
+def make_weights_card(
+        name: str,
+        model: Any,
+        about: str,
+        license: str,
+        title: Optional[str] = None,
+        label_names: Optional[List[str]] = None,
+        training: Optional[Training] = None,
+) -> str:
+    """ README.md of a user's weights.
+
+    Args:
+        name: What `timm.create_model` takes, such as `hf-hub:user/name` or `LOCAL_NAME`.
+        model: The model, with weights.
+        about: Where the weights come from.
+        license: Their licence, in the Hub's spelling.
+        title: Title, the name without its scheme if None.
+        label_names: Classes, in the order of the logits.
+        training: What is known of their training.
+    """
+    title = title or name.partition(':')[2]
+    facts = {'Architecture': model.pretrained_cfg['architecture'], **facts_of(model)}
+    results, recipe = [], ''
+    if training and training.dataset:
+        facts['Data set'] = training.dataset
+    if training and training.accuracy:
+        figures = ', '.join(f'{value:.2f}' for value in training.accuracy.values())
+        facts[', '.join(training.accuracy).lower()] = f'{figures} ({training.whose})'
+        results = make_results(
+            training.accuracy, training.dataset or 'unnamed', training.dataset_id, training.split, training.whose)
+    if training and training.recipe:
+        rows = '\n'.join(f'| `{key}` | {value} |' for key, value in training.recipe.items())
+        recipe = f"## Training\n\nArguments of timm's train.py:\n\n| | |\n|---|---|\n{rows}"
+    return render(
+        name,
+        model,
+        title=title,
+        about=about,
+        license=license,
+        facts=facts,
+        datasets=[training.dataset_id] if training and training.is_on_hub else None,
+        results=results,
+        label_names=label_names,
+        recipe=recipe,
+    )
+
+
+def escape(text: str) -> str:
+    """ A user's own text, where it could end the cell of a table or begin code."""
+    return ' '.join(text.split()).replace('|', '\\|').replace('`', "'")
+
+
+def facts_of(model: Any) -> Dict[str, str]:
+    """ Size and cost of a model, for people."""
+    counts = count(model)
+    height, width = model.pretrained_cfg['input_size'][-2:]
+    return {
+        'Parameters': f'{counts["params"] / 1e6:.2f}M',
+        'MACs': f'{counts["macs"] / 1e6:.1f}M',
+        'Activations': f'{counts["activations"] / 1e6:.1f}M',
+        'Image size': f'{height} x {width}',
+    }
+
+
+def make_results(
+        accuracy: Dict[str, float],
+        dataset_name: str,
+        dataset_type: str,
+        split: str,
+        source_name: str,
+        source_url: Optional[str] = None,
+) -> List[EvalResult]:
+    """ Accuracies, in percent, as the Hub reads them."""
+    return [
+        EvalResult(
+            task_type='image-classification',
+            dataset_type=dataset_type,
+            dataset_name=dataset_name,
+            dataset_split=split,
+            metric_type='accuracy',
+            metric_name=name,
+            metric_value=round(value, 3),
+            # the Hub takes no name of a source without its address
+            source_name=source_name if source_url else None,
+            source_url=source_url,
+        )
+        for name, value in accuracy.items()
+    ]
+
+
+def render(
+        name: str,
+        model: Any,
+        title: str,
+        about: str,
+        license: str,
+        facts: Dict[str, str],
+        datasets: Optional[List[str]],
+        results: List[EvalResult],
+        label_names: Optional[List[str]] = None,
+        recipe: str = '',
+        pretrained: bool = True,
+) -> str:
+    """ A card, from its facts."""
+    in_chans, height, width = model.pretrained_cfg['input_size']
+    values = dict(
+        name=name,
+        pretrained=', pretrained=True' if pretrained else '',
+        mode='L' if in_chans == 1 else 'RGB',
+        num_classes=model.num_classes,
+        k=min(5, model.num_classes),
+        in_chans=in_chans,
+        size=f'{height}, {width}',
+        num_features=getattr(model, 'head_hidden_size', model.num_features),
+    )
+    is_ours = model.pretrained_cfg['architecture'] in timm.list_models(module='mobilenext')
+    sections = [recipe, f'## Use\n\n{PLUGIN if is_ours else "`pip install timm`"}']
+    if model.num_classes and in_chans in (1, 3):  # as images have
+        sections.append(CLASSIFY.format(**values))
+    if label_names:
+        shown = escape(', '.join([*label_names[:20], '...'] if len(label_names) > 20 else label_names))
+        sections.append(LABEL_NAMES.format(shown))
+    if is_ours:
+        maps = [
+            f'{info["num_chs"]} x {-(-height // info["reduction"])} x {-(-width // info["reduction"])}'
+            for info in model.feature_info
+        ]
+        sections.append(FEATURES.format(maps=', '.join(maps), **values))
+    sections.append(EMBEDDINGS.format(**values))
+    if is_ours:
+        sections.append(f'## Citation\n\n```bibtex\n{CITATION}\n```')
+    data: Dict[str, Any] = dict(
+        license=license,
+        library_name='timm',
+        pipeline_tag='image-classification' if model.num_classes else 'image-feature-extraction',
+        tags=['image-classification', 'timm', *(['mobilenext'] if is_ours else [])],
+    )
+    if results:
+        data.update(datasets=datasets, metrics=['accuracy'], model_name=title, eval_results=results)
+    return CARD.format(
+        metadata=ModelCardData(**data).to_yaml(),
+        title=title,
+        about=about,
+        facts='\n'.join(f'| {key} | {escape(value)} |' for key, value in facts.items()),
+        sections='\n\n'.join(filter(None, sections)),
+    )

@@ -1,0 +1,1 @@
+""" What timm sees: the sandglass block, its block strings, and the registered networks"""

@@ -1,0 +1,1 @@
+""" What every tool uses: files, images, pictures"""

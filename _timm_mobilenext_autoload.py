@@ -55,7 +55,7 @@ class _Loader:
 
 def _register():
     try:
-        import timm_mobilenext  # noqa: F401
+        import timm_mobilenext.models.mobilenext  # noqa: F401
     except Exception as e:  # whatever it is, timm itself must stay usable
         import warnings
 
@@ -66,13 +66,13 @@ def _register():
         )
 
 
-def arm():
-    """Wait for timm.models, unless the user has said no."""
+def arm(always=False):
+    """Wait for timm.models; TIMM_MOBILENEXT_AUTOLOAD=0 turns this off, except `always`, for who imports the package."""
     import os
 
-    if os.environ.get('TIMM_MOBILENEXT_AUTOLOAD', '1') == '0' or _Finder in sys.meta_path:
-        return
-    sys.meta_path.insert(0, _Finder)
+    is_off = os.environ.get('TIMM_MOBILENEXT_AUTOLOAD', '1') == '0' and not always
+    if not is_off and _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
 
 
 def disarm():

@@ -142,7 +142,7 @@ def train(run: Run, data_dir: Path, classifier_dir: Path, output: Path) -> None:
         '--epochs', str(PILOT_EPOCHS if run.stage == 'pilot' else EPOCHS), '--train-split', train_split,
         '--val-split', val_split,
     ]
-    command = [sys.executable, '-m', 'timm_mobilenext.cli.main', 'detect']
+    command = [sys.executable, '-m', 'timm_mobilenext', 'detect']
     started = time.perf_counter()
     with open(folder / 'log', 'w') as log:
         def call(*more: str) -> None:

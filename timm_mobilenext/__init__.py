@@ -1,10 +1,32 @@
-""" MobileNeXt for timm: importing this registers the models, and so does timm itself once this is installed"""
-from .models.builder import BlockStringError, decode_arch_def, SandglassNetBuilder
-from .models.mobilenext import create_mobilenext, MobileNeXt, MobileNeXtFeatures
-from .models.sandglass import GhostSandglassBlock, SandglassBlock
+""" MobileNeXt for timm: importing this registers the models, at once or as soon as timm is imported"""
+import sys
+from typing import Any, TYPE_CHECKING
+
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .models.builder import BlockStringError, decode_arch_def, SandglassNetBuilder
+    from .models.mobilenext import create_mobilenext, MobileNeXt, MobileNeXtFeatures
+    from .models.sandglass import GhostSandglassBlock, SandglassBlock
 
 __all__ = [
     'BlockStringError', 'create_mobilenext', 'decode_arch_def', 'GhostSandglassBlock', 'MobileNeXt',
     'MobileNeXtFeatures', 'SandglassBlock', 'SandglassNetBuilder', '__version__',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """ The names above, which need torch and timm, when they are asked for."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from .models import mobilenext
+
+    return getattr(mobilenext, name)
+
+
+if 'timm.models' in sys.modules:
+    from .models import mobilenext  # noqa: F401
+else:
+    from _timm_mobilenext_autoload import arm
+
+    arm(always=True)

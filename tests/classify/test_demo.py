@@ -25,7 +25,7 @@ QUICK = [*SMALL, '--epochs', '1']
 
 
 def start(*arguments):
-    command = [sys.executable, '-m', 'timm_mobilenext.cli.main', 'demo', *map(str, arguments)]
+    command = [sys.executable, '-m', 'timm_mobilenext', 'demo', *map(str, arguments)]
     return subprocess.Popen(
         command, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # a shell's background job ignores Ctrl-C, and its children would too

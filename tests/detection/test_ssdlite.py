@@ -17,7 +17,7 @@ import timm
 
 from timm_mobilenext.checkpoints.convert import convert_state_dict
 from timm_mobilenext.detection import create_ssdlite, SSDLite, ssdlite320_mobilenetv2_100, ssdlite320_mobilenext_100
-from timm_mobilenext.hub.cards import count
+from timm_mobilenext.shared.counts import count
 
 SIZE = 96  # pixels, for speed
 # the authors' sequence of an extra block -> ours

@@ -121,7 +121,7 @@ def test_two_processes_train_one_detector(tmp_path):
     output = tmp_path / 'out'
     process = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', '2', '--rdzv-backend', 'c10d',
-         '--rdzv-endpoint', '127.0.0.1:0', '-m', 'timm_mobilenext.detection.train', '-o', str(output), *SMALL,
+         '--rdzv-endpoint', '127.0.0.1:0', '-m', 'timm_mobilenext', 'detect', 'train', '-o', str(output), *SMALL,
          '--epochs', '2'],
         env=OFFLINE, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr

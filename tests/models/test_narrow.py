@@ -9,7 +9,7 @@ from torch import nn
 
 import timm
 
-from timm_mobilenext.hub.cards import count
+from timm_mobilenext.shared.counts import count
 
 LAYERS = 'conv_dw1', 'bn1', 'aa1', 'conv_pw1', 'bn2', 'conv_pw2', 'bn3', 'conv_dw2', 'bn4', 'aa2', 'se'
 BOTTLENECK_LAYERS = 'conv_pw1', 'bn2', 'conv_dw1', 'bn1', 'conv_dw2', 'bn4', 'aa2', 'conv_pw2', 'bn3', 'se'

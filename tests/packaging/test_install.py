@@ -93,7 +93,7 @@ def test_wheel_makes_timm_know_the_models(installed):
 
 def test_wheel_brings_trained_weights_and_photographs(installed):
     photograph = installed.site_packages / 'timm_mobilenext' / 'photographs' / 'moose.jpg'
-    row = installed.prints('-m', 'timm_mobilenext.cli.main', 'predict', photograph, HF_HUB_OFFLINE='1').splitlines()[1]
+    row = installed.prints('-m', 'timm_mobilenext', 'predict', photograph, HF_HUB_OFFLINE='1').splitlines()[1]
     assert row.split()[:2] == ['moose.jpg', 'deer']
 
 

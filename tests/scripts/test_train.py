@@ -200,7 +200,7 @@ def test_torchrun_on_a_cpu_says_what_it_lacks(few, tmp_path):
 def teacher(trained, tmp_path_factory):
     """The trained network as a Hub folder, converted as the docs say."""
     folder = tmp_path_factory.mktemp('hub') / 'teacher'
-    convert = [sys.executable, '-m', 'timm_mobilenext.cli.main', 'convert']
+    convert = [sys.executable, '-m', 'timm_mobilenext', 'convert']
     subprocess.run([*convert, trained / 'model_best.pth.tar', '-o', folder], env=environment(), check=True, **RUN)
     return folder
 

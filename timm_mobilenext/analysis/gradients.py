@@ -17,6 +17,8 @@ from torch import nn
 
 from timm.utils import random_seed
 
+from ..shared.console import create_table_console
+from ..shared.errors import UserError
 from .subjects import (
     check_weight_init,
     create_network,
@@ -29,7 +31,6 @@ from .subjects import (
 )
 from .tables import (
     check_output,
-    create_console,
     mean_and_spread,
     name_strides,
     Rows,
@@ -90,10 +91,10 @@ def measure_gradients(
         batches: Images (B, C, H, W) and classes (B,) of each batch, two at least.
 
     Raises:
-        ValueError: If there are fewer than two batches, no block runs, or a gradient is no finite number.
+        UserError: If there are fewer than two batches, no block runs, or a gradient is no finite number.
     """
     if len(batches) < 2:
-        raise ValueError(f'{len(batches)} batches are too few for gradient confusion: give two or more.')
+        raise UserError(f'{len(batches)} batches are too few for gradient confusion: give two or more.')
     found = Gradients()
     kinds = _kinds(model, blocks)
     vectors: Dict[str, List[torch.Tensor]] = defaultdict(list)
@@ -105,7 +106,7 @@ def measure_gradients(
             loss = F.cross_entropy(model(images.detach().requires_grad_()), targets)
             loss.backward()
         if not math.isfinite(loss.item()):
-            raise ValueError(f'The loss of batch {number} is {loss.item()}: gradients of it say nothing.')
+            raise UserError(f'The loss of batch {number} is {loss.item()}: gradients of it say nothing.')
         found.blocks += borders.read(number, images.shape[-2], loss.item())
         squares: Dict[Tuple[str, str], List[float]] = defaultdict(lambda: [0., 0.])
         gradients: Dict[str, List[torch.Tensor]] = defaultdict(list)
@@ -115,7 +116,7 @@ def measure_gradients(
             group, kind = kinds[name]
             square = weight.grad.double().square().sum().item()
             if not math.isfinite(square):
-                raise ValueError(f'The gradient of {name} in batch {number} is no finite number.')
+                raise UserError(f'The gradient of {name} in batch {number} is no finite number.')
             squares[group, kind][0] += square
             squares[group, kind][1] += weight.detach().double().square().sum().item()
             gradients[group].append(weight.grad.flatten())
@@ -195,15 +196,15 @@ class _Borders:
     def read(self, batch: int, img_size: int, loss: float) -> List[BlockGradient]:
         """ What has been kept, in the order in which the blocks ran."""
         if not self.order:
-            raise ValueError(f'None of the blocks {", ".join(self.blocks)} ran.')
+            raise UserError(f'None of the blocks {", ".join(self.blocks)} ran.')
         rows = []
         for place, name in enumerate(self.order):
             for side, does in (('in', 'takes'), ('out', 'gives')):
                 if (name, side) not in self.squares:
-                    raise ValueError(f'Block {name} {does} no tensor that a gradient goes to.')
+                    raise UserError(f'Block {name} {does} no tensor that a gradient goes to.')
             norm_in, norm_out = (math.sqrt(self.squares[name, side]) for side in ('in', 'out'))
             if not (math.isfinite(norm_in) and math.isfinite(norm_out)):
-                raise ValueError(f'The gradient at block {name} in batch {batch} is no finite number.')
+                raise UserError(f'The gradient at block {name} in batch {batch} is no finite number.')
             map_size = self.sides[name]
             shapes_in, shapes_out = self.shapes[name, 'in'], self.shapes[name, 'out']
             rows.append(BlockGradient(
@@ -263,8 +264,8 @@ def run_gradients(
         seeds: Seeds, of initial weights and of the choice of images: 0, 1, ...
 
     Raises:
-        ValueError: If something given can't be used, or a gradient is no finite number.
-        RuntimeError: If weights can't be had, or don't fit.
+        UserError: If something given can't be used, or a gradient is no finite number.
+        UserError: If weights can't be had, or don't fit.
     """
     check_output(output)
     from .plots import draw_gradients  # before the work is done
@@ -272,7 +273,7 @@ def run_gradients(
     check_weight_init(weight_init, pretrained)
     subjects = plan(specs, checkpoints, pretrained, seeds)
     img_size = img_size or subjects[0].img_size()
-    console = create_console()
+    console = create_table_console()
     rows: Dict[str, List[Dict[str, Any]]] = dict(blocks=[], parameters=[], confusion=[])
     for seed in range(seeds):
         images = load_images(data_dir, split, img_size, batch_size * num_batches, seed)
@@ -285,7 +286,7 @@ def run_gradients(
                     network.model.train(), network.blocks,
                     list(zip(pixels.split(batch_size), images.targets.split(batch_size), strict=True)))
             except ValueError as e:
-                raise ValueError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
+                raise UserError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
             about = dict(
                 model=subject.label, state=subject.state, weights=subject.weights(seed), seed=seed)
             rows['blocks'] += [{**about, **vars(row)} for row in found.blocks]

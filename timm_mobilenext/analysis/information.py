@@ -26,6 +26,8 @@ from torch import nn
 
 from timm.utils import random_seed
 
+from ..shared.console import create_table_console
+from ..shared.errors import UserError
 from .subjects import (
     calibrate_norms,
     check_weight_init,
@@ -37,7 +39,7 @@ from .subjects import (
     normalize,
     plan,
 )
-from .tables import check_output, create_console, mean_and_spread, name_strides, shared, show, write_results
+from .tables import check_output, mean_and_spread, name_strides, shared, show, write_results
 
 __all__ = [
     'BlockInformation', 'BlockProbe', 'check_images', 'ESTIMATORS', 'gaussian_information', 'Information',
@@ -56,10 +58,10 @@ _NEIGHBOUR = 3  # whose distance tells the density
 
 
 def _check_samples(samples: int, dimensions: int) -> None:
-    """ Raise a ValueError if samples are too few: ten for each dimension of both variables, in each half."""
+    """ Raise a UserError if samples are too few: ten for each dimension of both variables, in each half."""
     needed = 2 * SAMPLES_A_DIMENSION * 2 * dimensions
     if samples < needed:
-        raise ValueError(f'{samples} samples are too few for {dimensions} dimensions: {needed} are needed.')
+        raise UserError(f'{samples} samples are too few for {dimensions} dimensions: {needed} are needed.')
 
 
 def _halves(samples: int) -> List[Tuple[slice, slice]]:
@@ -92,7 +94,7 @@ def gaussian_information(x: torch.Tensor, ys: Sequence[torch.Tensor]) -> List[fl
         Nats of each. The sampling error of a correlation is taken off, so it is 0 in the mean of independent variables.
 
     Raises:
-        ValueError: If there are too few samples.
+        UserError: If there are too few samples.
     """
     x = x.double()
     _check_samples(len(x), x.shape[1])
@@ -133,7 +135,7 @@ def kernel_information(x: torch.Tensor, ys: Sequence[torch.Tensor], seed: int = 
         Nats of each.
 
     Raises:
-        ValueError: If there are too few samples.
+        UserError: If there are too few samples.
     """
     _check_samples(len(x), x.shape[1])
     x = _whiten(x.double())  # distances are of no more meaning in one direction than in another
@@ -253,10 +255,10 @@ class Information:
 
 
 def check_images(count: int, dimensions: int) -> None:
-    """ Raise a ValueError if images are too few for so many dimensions."""
+    """ Raise a UserError if images are too few for so many dimensions."""
     needed = 3 * SAMPLES_A_DIMENSION * 2 * dimensions
     if count < needed:
-        raise ValueError(f'{count} images are too few for {dimensions} dimensions: {needed} are needed, a third of them'
+        raise UserError(f'{count} images are too few for {dimensions} dimensions: {needed} are needed, a third of them'
                          ' for principal components.')
 
 
@@ -285,7 +287,7 @@ def measure_information(
         seed: Seed of sketches, noise and shuffling.
 
     Raises:
-        ValueError: If there are too few images, no block runs, or one runs twice or gives what is no finite number.
+        UserError: If there are too few images, no block runs, or one runs twice or gives what is no finite number.
     """
     check_images(len(targets), dimensions)
     components = len(targets) // 3
@@ -297,11 +299,11 @@ def measure_information(
             img_size = batch.shape[-1]
             model(batch.clone())  # the network may write in it
     if not borders.order:
-        raise ValueError(f'None of the blocks {", ".join(blocks)} ran.')
+        raise UserError(f'None of the blocks {", ".join(blocks)} ran.')
     pixels = torch.cat(seen)
     for (name, *_), parts in borders.kept.items():
         if sum(map(len, parts)) > len(pixels):
-            raise ValueError(f'Block {name} runs more than once for an image: what passes it is not one thing.')
+            raise UserError(f'Block {name} runs more than once for an image: what passes it is not one thing.')
     classes = F.one_hot(targets, int(targets.max()) + 1).double()
     found = Information()
     generator = torch.Generator().manual_seed(seed)
@@ -348,12 +350,12 @@ def _project(sketch: torch.Tensor, components: int, dimensions: int) -> Tuple[to
     """ Principal components of the first samples, in all others, whitened; and their part of the variance there.
 
     Raises:
-        ValueError: If the samples vary in fewer dimensions.
+        UserError: If the samples vary in fewer dimensions.
     """
     first, others = sketch[:components], sketch[components:]
     _, deviations, directions = torch.linalg.svd(first - first.mean(0), full_matrices=False)
     if len(deviations) < dimensions or deviations[dimensions - 1] <= deviations[0] * 1e-6:
-        raise ValueError(f'A tensor varies in fewer than {dimensions} dimensions: give fewer.')
+        raise UserError(f'A tensor varies in fewer than {dimensions} dimensions: give fewer.')
     others = others - others.mean(0)
     kept = others @ directions[:dimensions].T
     explained = (kept.square().sum() / others.square().sum()).item()
@@ -391,7 +393,7 @@ class _Sketches:
             self.order.append(name)
         tensors = flat_tensors(border)
         if not tensors:
-            raise ValueError(f'Block {name} {"takes" if side == "in" else "gives"} no tensor.')
+            raise UserError(f'Block {name} {"takes" if side == "in" else "gives"} no tensor.')
         for number, x in enumerate(tensors):
             self.shapes[name, side, number] = x.shape[1:]
             self.kept[name, side, number].append(self._sketch(x.flatten(1)))
@@ -407,7 +409,7 @@ class _Sketches:
         sketch = torch.cat(self.kept[name, side, tensor]).double()
         if not sketch.isfinite().all():
             border = 'input' if side == 'in' else 'output'
-            raise ValueError(f'The {border} of block {name} is no finite number for some images.')
+            raise UserError(f'The {border} of block {name} is no finite number for some images.')
         return sketch
 
     def _sketch(self, x: torch.Tensor) -> torch.Tensor:
@@ -455,8 +457,8 @@ def run_information(
         seeds: Seeds, of initial weights, choice of images, sketches and noise: 0, 1, ...
 
     Raises:
-        ValueError: If something given can't be used, or there are too few images.
-        RuntimeError: If weights can't be had, or don't fit.
+        UserError: If something given can't be used, or there are too few images.
+        UserError: If weights can't be had, or don't fit.
     """
     check_output(output)
     from .plots import draw_information  # before the work is done
@@ -465,7 +467,7 @@ def run_information(
     check_images(samples, dimensions)
     subjects = plan(specs, checkpoints, pretrained, seeds)
     img_size = img_size or subjects[0].img_size()
-    console = create_console()
+    console = create_table_console()
     blocks: List[Dict[str, Any]] = []
     probes: List[Dict[str, Any]] = []
     for seed in range(seeds):
@@ -484,7 +486,7 @@ def run_information(
                 found = measure_information(
                     network.model, network.blocks, batches(), images.targets, dimensions, seed=seed)
             except ValueError as e:
-                raise ValueError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
+                raise UserError(f'{subject.label}, {subject.state}, seed {seed}: {e}') from None
             about = dict(model=subject.label, state=subject.state, weights=subject.weights(seed), seed=seed)
             blocks += [{**about, **vars(row)} for row in found.blocks]
             probes += [{**about, **vars(row)} for row in found.probes]

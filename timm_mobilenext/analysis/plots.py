@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..classify.plots import FAINT, INK, RIGHT, WRONG
+from ..shared.style import FAINT, INK, RIGHT, WRONG
 from .tables import mean_and_spread, states
 
 __all__ = ['draw_gradients', 'draw_information']

@@ -22,8 +22,9 @@ from timm.utils import random_seed
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
 from ..classify.image_folder import SPLITS
-from ..cli.errors import check_model
+from ..shared.errors import UserError
 from ..shared.images import read_image
+from ..shared.names import check_model
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
@@ -91,9 +92,9 @@ def plan(
         Each model as it begins, and after it the states of its checkpoints in the order in which they were given.
 
     Raises:
-        ValueError: If there is no such model or checkpoint, if one is given twice, or if there are more checkpoints of
+        UserError: If there is no such model or checkpoint, if one is given twice, or if there are more checkpoints of
             a state than one, but not one for each seed.
-        RuntimeError: If a checkpoint can't be read.
+        UserError: If a checkpoint can't be read.
     """
     subjects: Dict[str, Subject] = {}
     files: Dict[str, Dict[str, List[Path]]] = {}
@@ -105,32 +106,32 @@ def plan(
         name, *arguments = re.split(r',(?=\w*(?:=|,|$))', spec)
         check_model(name)
         if label in subjects:
-            raise ValueError(f'{label} is given twice: give each model once, or under another label, LABEL={spec}.')
+            raise UserError(f'{label} is given twice: give each model once, or under another label, LABEL={spec}.')
         kwargs = tuple(_parse_argument(spec, text) for text in arguments)
         subjects[label] = Subject(label, name, kwargs, 'pretrained' if pretrained else 'initial')
         files[label] = {}
     if not subjects:
-        raise ValueError('No model is given: --models takes one or more of timm.')
+        raise UserError('No model is given: --models takes one or more of timm.')
     for text in checkpoints:
         of = max((label for label in subjects if text.startswith(f'{label}=')), key=len, default=None)
         file = Path(text if of is None else text[len(of) + 1:])
         if of is None:
             if len(subjects) > 1:
-                raise ValueError(f'--checkpoint {text} does not say of which model: give MODEL=FILE, MODEL as before.')
+                raise UserError(f'--checkpoint {text} does not say of which model: give MODEL=FILE, MODEL as before.')
             of = next(iter(subjects))
         if not file.is_file():
-            raise ValueError(f'{file} is no file: --checkpoint takes a checkpoint of {of}.')
+            raise UserError(f'{file} is no file: --checkpoint takes a checkpoint of {of}.')
         epoch = read_checkpoint(file).get('epoch')
         found = files[of].setdefault(f'after epoch {epoch + 1}' if isinstance(epoch, int) else file.name, [])
         if file in found:
-            raise ValueError(f'{file} is given twice: give each checkpoint once.')
+            raise UserError(f'{file} is given twice: give each checkpoint once.')
         found.append(file)
     planned = []
     for label, subject in subjects.items():
         planned.append(subject)
         for state, of_state in files[label].items():
             if len(of_state) not in (1, seeds):
-                raise ValueError(
+                raise UserError(
                     f'{label} has {len(of_state)} checkpoints of a state, {state}: give one, or one for each of the'
                     f' {seeds} seeds.')
             planned.append(replace(subject, state=state, checkpoints=tuple(of_state)))
@@ -140,7 +141,7 @@ def plan(
 def _parse_argument(spec: str, text: str) -> Tuple[str, Any]:
     key, equals, value = text.partition('=')
     if not key.isidentifier() or not equals:
-        raise ValueError(f'{spec}: {text!r} is no argument, give NAME,KEY=VALUE such as mobilenext_050,noskip=True.')
+        raise UserError(f'{spec}: {text!r} is no argument, give NAME,KEY=VALUE such as mobilenext_050,noskip=True.')
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
@@ -160,8 +161,8 @@ def create_network(
             'timm' (`draw_weights`).
 
     Raises:
-        ValueError: If it can't be created, has no blocks, or has other classes than the data.
-        RuntimeError: If weights can't be had, or don't fit.
+        UserError: If it can't be created, has no blocks, or has other classes than the data.
+        UserError: If weights can't be had, or don't fit.
     """
     kwargs = dict(subject.kwargs)
     cfg: Any = timm.get_pretrained_cfg(subject.name)
@@ -169,14 +170,14 @@ def create_network(
         kwargs.setdefault('img_size', img_size)
     pretrained = subject.state == 'pretrained' and not subject.checkpoints
     if pretrained and not is_model_pretrained(subject.name):
-        raise ValueError(f'{subject.name} has no pretrained weights: give a checkpoint, or leave --pretrained out.')
+        raise UserError(f'{subject.name} has no pretrained weights: give a checkpoint, or leave --pretrained out.')
     if not pretrained:
         kwargs['num_classes'] = num_classes
     random_seed(seed)
     try:
         model: Any = timm.create_model(subject.name, pretrained=pretrained, **kwargs)
     except TypeError as e:
-        raise ValueError(f'{subject.label} can not be created: {e}') from None
+        raise UserError(f'{subject.label} can not be created: {e}') from None
     _check_classes(subject.label, model.num_classes, num_classes)
     if subject.checkpoints:
         file = subject._checkpoint(seed)
@@ -193,16 +194,16 @@ def create_network(
 
 
 def check_weight_init(weight_init: str, pretrained: bool) -> None:
-    """ Raise a ValueError if there is no such scheme, or if it would not be used."""
+    """ Raise a UserError if there is no such scheme, or if it would not be used."""
     if weight_init not in WEIGHT_INITS:
-        raise ValueError(f'weight_init {weight_init!r} is none of {", ".join(WEIGHT_INITS)}.')
+        raise UserError(f'weight_init {weight_init!r} is none of {", ".join(WEIGHT_INITS)}.')
     if pretrained and weight_init != 'model':
-        raise ValueError(f'weight_init {weight_init!r} and pretrained weights contradict each other: leave one out.')
+        raise UserError(f'weight_init {weight_init!r} and pretrained weights contradict each other: leave one out.')
 
 
 def _check_classes(what: str, has: int, num_classes: int) -> None:
     if has != num_classes:
-        raise ValueError(f'{what} has {has} classes, the data has {num_classes}: give weights and data of the same.')
+        raise UserError(f'{what} has {has} classes, the data has {num_classes}: give weights and data of the same.')
 
 
 def draw_weights(model: nn.Module, scheme: str) -> None:
@@ -237,7 +238,7 @@ def find_blocks(model: Any, name: str) -> Dict[str, nn.Module]:
     """ Modules that the network's `group_matcher` takes for blocks, by name.
 
     Raises:
-        ValueError: That names what was looked for, if there are none.
+        UserError: That names what was looked for, if there are none.
     """
     told: Any = model.group_matcher() if hasattr(model, 'group_matcher') else {}
     told = told.get('blocks', ()) if isinstance(told, dict) else ()  # a function tells nothing of modules
@@ -250,7 +251,7 @@ def find_blocks(model: Any, name: str) -> Dict[str, nn.Module]:
     if not blocks:
         looked = ', '.join(patterns) or "modules that its group_matcher calls blocks, and it names none"
         children = ', '.join(child for child, _ in model.named_children())
-        raise ValueError(f'{name} has no blocks to look into. Looked for {looked}; its modules are {children}.')
+        raise UserError(f'{name} has no blocks to look into. Looked for {looked}; its modules are {children}.')
     return blocks
 
 
@@ -265,21 +266,21 @@ def load_images(data_dir: Path, split: str, img_size: int, count: int, seed: int
         seed: Seed of the choice.
 
     Raises:
-        ValueError: If there are too few, or one can't be read.
+        UserError: If there are too few, or one can't be read.
     """
     names = next((names for names in SPLITS.values() if split in names), (split,))
     folder = next((data_dir / name for name in (split, *names) if (data_dir / name).is_dir()), data_dir / split)
     try:
         reader = create_dataset('', str(folder), search_split=False).reader
     except (AssertionError, RuntimeError):  # no such folder, or nothing in it
-        raise ValueError(f'{data_dir} has no images of a split {split!r}: put some into a folder for each class in'
+        raise UserError(f'{data_dir} has no images of a split {split!r}: put some into a folder for each class in'
                          f' {data_dir / split}.') from None
     files = reader.samples
     num_classes = len(reader.class_to_idx)
     if num_classes < 2:
-        raise ValueError(f'{data_dir} has one class in its split {split!r}: two or more are needed.')
+        raise UserError(f'{data_dir} has one class in its split {split!r}: two or more are needed.')
     if len(files) < count:
-        raise ValueError(f'{data_dir} has {len(files)} images in its split {split!r}, {count} are needed.')
+        raise UserError(f'{data_dir} has {len(files)} images in its split {split!r}, {count} are needed.')
     chosen = np.random.RandomState(seed).permutation(len(files))[:count]
     pixels = torch.stack([
         torch.from_numpy(np.asarray(ImageOps.fit(

@@ -2,30 +2,24 @@
 import csv
 import json
 import math
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import torch
-from rich.console import Console
 
 import timm
 
+from ..shared.errors import UserError
 from ..shared.files import replacing
 
 __all__ = [
-    'check_output', 'create_console', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',
+    'check_output', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',
     'write_results',
 ]
 
 Rows = Sequence[Dict[str, Any]]
-
-
-def create_console() -> Console:
-    """ Where tables are printed, in rows for a terminal's width, or for other programs."""
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def mean_and_spread(
@@ -94,11 +88,11 @@ def write_csv(file: Path, rows: Rows) -> None:
 
 
 def check_output(output: Path) -> None:
-    """ Raise a ValueError if an output folder can't be written, or holds something."""
+    """ Raise a UserError if an output folder can't be written, or holds something."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f'{output} exists: give another name, nothing is overwritten.')
+        raise UserError(f'{output} exists: give another name, nothing is overwritten.')
     if not output.absolute().parent.is_dir():
-        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')
+        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
 
 
 def write_results(
@@ -107,7 +101,7 @@ def write_results(
     """ Write a folder whole or not at all: a CSV of each table, args.json, and a picture.
 
     Raises:
-        ValueError: If the folder has come to hold something meanwhile.
+        UserError: If the folder has come to hold something meanwhile.
     """
     check_output(output)
     with replacing(output) as new:

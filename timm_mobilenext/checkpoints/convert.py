@@ -14,6 +14,7 @@ from safetensors.torch import load as load_safetensors
 
 from timm.models import resolve_pretrained_cfg
 
+from ..shared.errors import UserError
 from .official import blob_id_of, BLOB_IDS, fetch, find_directory
 
 __all__ = [
@@ -86,7 +87,7 @@ def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[s
     """ What timm calls on pretrained weights before they are adapted to the model's classes and input channels.
 
     Raises:
-        RuntimeError: If a tensor but those of the classifier and the stem, which timm adapts, does not fit.
+        UserError: If a tensor but those of the classifier and the stem, which timm adapts, does not fit.
     """
     converted = convert_state_dict(state_dict.get('state_dict', state_dict), model)
     # timm loads what it has adapted without being strict, and what is missing would stay random in silence
@@ -117,7 +118,7 @@ def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> 
         State dict, or dict that holds one or two and what a training script put beside them.
 
     Raises:
-        RuntimeError: If the file can't be read, holds anything else, or no tensors.
+        UserError: If the file can't be read, holds anything else, or no tensors.
     """
     try:
         if str(file).endswith('.safetensors'):
@@ -130,15 +131,15 @@ def read_checkpoint(file: Union[str, Path], content: Optional[bytes] = None) -> 
         # torch's message goes on with ways to execute it all the same
         found = re.search(r'GLOBAL ([\w.]+)', str(e)) or re.search(r'(?:Unsupported|Trying to) (.+)', str(e))
         what = f'it holds {found[1]}' if found else 'it is no PyTorch checkpoint or a damaged one'
-        raise RuntimeError(
+        raise UserError(
             f'{file} is refused, {what}: only tensors, plain values and argparse.Namespace are read, nothing is'
             ' executed.') from None
     except Exception as e:  # what bytes that are no checkpoint lead to is anyone's guess
         reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise RuntimeError(f'{file} can not be read as a checkpoint: {reason}.') from None
+        raise UserError(f'{file} can not be read as a checkpoint: {reason}.') from None
     if not isinstance(checkpoint, dict):
         kind = type(checkpoint).__name__
-        raise RuntimeError(f'{file} holds a {kind}: expected a state dict or a training checkpoint.')
+        raise UserError(f'{file} holds a {kind}: expected a state dict or a training checkpoint.')
     return checkpoint
 
 
@@ -153,31 +154,31 @@ def select_state_dict(checkpoint: Dict[str, Any], ema: Optional[bool] = None) ->
         State dict without the prefixes of torch's wrappers, and what it is, 'EMA' or 'raw'.
 
     Raises:
-        RuntimeError: If there are no such weights, or if some are no finite numbers.
+        UserError: If there are no such weights, or if some are no finite numbers.
     """
     averaged = checkpoint.get('state_dict_ema') or checkpoint.get('model_ema')
     raw = checkpoint.get('state_dict') or checkpoint.get('model') or checkpoint
     if ema and not averaged:
-        raise RuntimeError('The checkpoint has no EMA weights (state_dict_ema): take the raw ones.')
+        raise UserError('The checkpoint has no EMA weights (state_dict_ema): take the raw ones.')
     kind = 'raw' if not averaged or ema is False else 'EMA'
     state_dict = averaged if kind == 'EMA' else raw
     if not isinstance(state_dict, dict) or not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
-        raise RuntimeError(f'The checkpoint holds no weights, only {_named([str(key) for key in checkpoint])}.')
+        raise UserError(f'The checkpoint holds no weights, only {_named([str(key) for key in checkpoint])}.')
     strange = [
         str(key) for key, value in state_dict.items()
         if not (isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided)
     ]
     if strange:
-        raise RuntimeError(f'The state dict holds what is no plain tensor: {_named(strange)}.')
+        raise UserError(f'The state dict holds what is no plain tensor: {_named(strange)}.')
     check_finite(state_dict)
     return {re.sub(r'^(module\.|_orig_mod\.)+', '', key): value for key, value in state_dict.items()}, kind
 
 
 def check_finite(state_dict: Dict[str, torch.Tensor]) -> None:
-    """ Raise a RuntimeError that names weights which are no finite numbers."""
+    """ Raise a UserError that names weights which are no finite numbers."""
     broken = [key for key, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise RuntimeError(f'The weights are damaged, NaN or infinite in {_named(broken)}: take another checkpoint.')
+        raise UserError(f'The weights are damaged, NaN or infinite in {_named(broken)}: take another checkpoint.')
 
 
 def classes_and_channels(state_dict: Dict[str, torch.Tensor]) -> Tuple[int, Optional[int]]:
@@ -217,7 +218,7 @@ def weights_overlay(
         the file's, and would draw a classifier anew that fits.
 
     Raises:
-        RuntimeError: If the weights can't be had.
+        UserError: If the weights can't be had.
     """
     overlay = dict(overlay or {})
     cfg: Any = resolve_pretrained_cfg(variant, pretrained_cfg, overlay)
@@ -247,7 +248,7 @@ def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, stri
     """ Say in one line what of a state dict, in our keys, does not fit a model.
 
     Raises:
-        RuntimeError: If a shape differs or, when strict, a key is missing or too many.
+        UserError: If a shape differs or, when strict, a key is missing or too many.
     """
     expected = model.state_dict()
     shapes = [
@@ -267,7 +268,7 @@ def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, stri
     name = type(model).__name__
     if all(misfit.startswith('classifier.') for misfit in misfits):
         given, wanted = (len(keys.get('classifier.bias', ())) for keys in (state_dict, expected))
-        raise RuntimeError(
+        raise UserError(
             f'The checkpoint has a classifier of {given} classes, this {name} one of {wanted}: create the model with'
             f' num_classes={given}.')
     found = [
@@ -275,7 +276,7 @@ def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, stri
         for what, keys in (('missing', missing), ('unexpected', unexpected), ('of another shape', shapes))
         if keys
     ]
-    raise RuntimeError(
+    raise UserError(
         f'The checkpoint is of another network than this {name} ({len(missing)} of {len(expected)} tensors missing,'
         f' {len(unexpected)} unexpected, {len(shapes)} of another shape): create the model that it was saved from.'
         f' {"; ".join(found)}.')

@@ -24,6 +24,8 @@ from timm.utils import accuracy, ModelEmaV3, random_seed
 
 from ..hub.cards import LOCAL_NAME, make_weights_card
 from ..hub.folders import check_hub_folder, save_hub_folder
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing, tidy
 from .image_folder import check_image_folder
 from .plots import draw_demo, draw_predictions, History
@@ -67,11 +69,11 @@ def run_demo(
     """ Train a model on an image folder, scikit-learn's handwritten digits if None, and write all to the output folder.
 
     Raises:
-        ValueError: If the data, the output folder, or the model at this image size can't be used.
-        RuntimeError: If training diverges, or if the saved model isn't what timm loads.
+        UserError: If the data, the output folder, or the model at this image size can't be used.
+        UserError: If training diverges, or if the saved model isn't what timm loads.
     """
     started = time.perf_counter()
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     random_seed(seed)
     # two threads gain a tenth on a network this small, and lose minutes when another process wants a core
     if 'OMP_NUM_THREADS' not in os.environ:
@@ -143,7 +145,7 @@ def build_model(model_name: str, num_classes: int, img_size: int) -> torch.nn.Mo
         model = timm.create_model(model_name, pretrained_cfg_overlay=cfg)
         predict(model, [(torch.zeros(1, 3, img_size, img_size), torch.zeros(1))])
     except Exception as e:
-        raise ValueError(f'{model_name} does not work at --img-size {img_size}: {e}') from e
+        raise UserError(f'{model_name} does not work at --img-size {img_size}: {e}') from e
     return model
 
 
@@ -203,7 +205,7 @@ def train(model: Any, train_loader: Any, validation_loader: Any, epochs: int, co
                 total_loss += loss.item()
                 progress.advance(task)
             if not math.isfinite(total_loss):
-                raise RuntimeError(f'The loss is no longer finite in epoch {epoch}: this model does not train so.')
+                raise UserError(f'The loss is no longer finite in epoch {epoch}: this model does not train so.')
 
             raw, ema = (accuracy(*predict(m, validation_loader))[0].item() for m in (model, model_ema.module))
             history.append({'loss': total_loss / updates, 'raw': raw, 'EMA': ema})
@@ -243,12 +245,12 @@ def reload_difference(folder: Path, data_dir: Path, batch_size: int, logits: tor
     result = subprocess.run([sys.executable, '-c', RELOAD, *arguments], capture_output=True, text=True, env=env)
     if result.returncode:
         reason = (result.stderr.strip() or f'exit code {result.returncode}').splitlines()[-1]
-        raise RuntimeError(f'timm alone, in a new process, can not load the saved model: {reason}')
+        raise UserError(f'timm alone, in a new process, can not load the saved model: {reason}')
     reloaded = torch.load(logits_file, weights_only=True)
     logits_file.unlink()
     difference = (reloaded - logits).abs().max().item()
     if not difference <= 1e-5:
-        raise RuntimeError(f'The saved model is not the trained one: reloaded, its logits differ by {difference:.2g}.')
+        raise UserError(f'The saved model is not the trained one: reloaded, its logits differ by {difference:.2g}.')
     return difference
 
 
@@ -259,7 +261,7 @@ def write_digits(folder: Path) -> None:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:
-        raise RuntimeError(
+        raise UserError(
             "The digits come with scikit-learn: pip install 'timm-mobilenext[demo]', or give a --data-dir.") from None
     data = load_digits()
     seen = [0] * len(data.target_names)
@@ -274,10 +276,10 @@ def write_digits(folder: Path) -> None:
 def claim_output(output: Path) -> None:
     """ Make the output folder, or take over that of an earlier run, without what a killed run left behind."""
     if output.exists() and not output.is_dir():
-        raise ValueError(f'{output} is a file: --output takes a folder.')
+        raise UserError(f'{output} is a file: --output takes a folder.')
     output.mkdir(parents=True, exist_ok=True)
     if any(output.iterdir()) and not (output / MARKER).exists():
-        raise ValueError(f'{output} is not empty and not from this demo: give another --output.')
+        raise UserError(f'{output} is not empty and not from this demo: give another --output.')
     (output / MARKER).touch()
     for name in (DIGITS, PICTURE, NAMED):
         tidy(output / name)

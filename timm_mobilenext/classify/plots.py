@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
-__all__ = ['draw_curves', 'draw_demo', 'draw_predictions', 'FAINT', 'History', 'INK', 'RIGHT', 'WRONG']
+from ..shared.style import FAINT, INK, RIGHT, WRONG
+
+__all__ = ['draw_curves', 'draw_demo', 'draw_predictions', 'History']
 
 History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
 
-INK, FAINT, RIGHT, WRONG = '#1f2933', '#a5b1bd', '#0f766e', '#c2410c'
 _COLUMNS = 4
 _BAR = 34  # characters of a label that fit beside its bar
 

@@ -2,7 +2,6 @@
 
 Nothing here knows MobileNeXt, any model of timm with weights will do.
 """
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
@@ -19,6 +18,8 @@ from timm.data import create_transform, ImageNetInfo, infer_imagenet_subset, res
 from timm.models import get_deprecated_models, is_model_pretrained
 
 from ..hub.folders import load_hub_folder
+from ..shared.console import create_table_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from ..shared.images import check_file, read_image
 
@@ -46,15 +47,15 @@ def run_predict(files: Sequence[Path], model_name: str, top_k: int, output: Opti
         output: PNG to write.
 
     Raises:
-        ValueError: If an image or the output can't be used, or if the model has no weights or no classes.
-        RuntimeError: If the weights can't be had.
+        UserError: If an image or the output can't be used, or if the model has no weights or no classes.
+        UserError: If the weights can't be had.
     """
     if output is not None:
         check_output(output, files)
     for file in files:
         check_file(file)
     # rows are for a terminal's width, or for other programs
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
+    console = create_table_console()
     predictions = name_images(load_model(model_name), files, top_k, console)
     print_table(predictions, console)
     if output is not None:
@@ -66,17 +67,17 @@ def run_predict(files: Sequence[Path], model_name: str, top_k: int, output: Opti
 
 
 def check_output(output: Path, files: Sequence[Path]) -> None:
-    """ Raise a ValueError if no picture can be written there."""
+    """ Raise a UserError if no picture can be written there."""
     if output.suffix.lower() != '.png':
-        raise ValueError(f'{output} is no PNG: give a name that ends in .png.')
+        raise UserError(f'{output} is no PNG: give a name that ends in .png.')
     if output.is_dir():
-        raise ValueError(f'{output} is a folder: give the name of a PNG.')
+        raise UserError(f'{output} is a folder: give the name of a PNG.')
     if not output.absolute().parent.is_dir():
-        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')
+        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
     if output.resolve() in [file.resolve() for file in files]:
-        raise ValueError(f'{output} is one of the images: give the picture another name.')
+        raise UserError(f'{output} is one of the images: give the picture another name.')
     if len(files) > _DRAWN_AT_MOST:
-        raise ValueError(
+        raise UserError(
             f'A picture takes {_DRAWN_AT_MOST} images at most, here are {len(files)}: give fewer, or no --output.')
 
 
@@ -84,27 +85,27 @@ def load_model(name: str) -> Any:
     """ A model with weights, in evaluation mode.
 
     Raises:
-        ValueError: If it has no weights or names no classes.
-        RuntimeError: If the weights can't be had.
+        UserError: If it has no weights or names no classes.
+        UserError: If the weights can't be had.
     """
     if name.startswith(_LOCAL):
         model: Any = load_hub_folder(Path(name.removeprefix(_LOCAL)))
     elif name.startswith(_HUB):
         repo_id = name.partition(':')[2]
-        raise ValueError(
+        raise UserError(
             f'{name} is on the Hub: timm-mobilenext pull {repo_id} -o folder checks it, then give'
             f' --model {_LOCAL}folder.')
     else:
         name = get_deprecated_models().get(name) or name
         if not is_model_pretrained(name):
             tags = ', '.join(timm.list_pretrained(f'{name.partition(".")[0]}.*'))
-            raise ValueError(f'{name} has no weights: {f"give one of {tags}" if tags else "give a model that has"}.')
+            raise UserError(f'{name} has no weights: {f"give one of {tags}" if tags else "give a model that has"}.')
         cfg: Any = timm.get_pretrained_cfg(name)
         if not cfg.num_classes:
-            raise ValueError(f'{name} has no classifier: give a model with classes.')
+            raise UserError(f'{name} has no classifier: give a model with classes.')
         model = timm.create_model(name, pretrained=True).eval()
     if not model.num_classes:
-        raise ValueError(f'{name} has no classifier: give a model with classes.')
+        raise UserError(f'{name} has no classifier: give a model with classes.')
     return model
 
 
@@ -130,7 +131,7 @@ def name_images(model: Any, files: Sequence[Path], top_k: int, console: Console)
     """ The most probable classes of each image.
 
     Raises:
-        ValueError: If an image can't be read.
+        UserError: If an image can't be read.
     """
     config = resolve_data_config(model=model, use_test_size=True)
     transform: Any = create_transform(**config)

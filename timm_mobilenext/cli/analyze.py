@@ -4,8 +4,6 @@ from typing import Annotated, List, Optional
 
 import typer
 
-from .errors import plain_errors
-
 __all__ = ['app']
 
 app = typer.Typer(
@@ -48,22 +46,21 @@ def _gradients(
         seeds: _Seeds = 3,
 ) -> None:
     """Gradient norms at every block, gradient by weight, and gradient confusion."""
-    with plain_errors():
-        from ..analysis.gradients import run_gradients
+    from ..analysis.gradients import run_gradients
 
-        run_gradients(
-            [*models, *(more or ())],
-            data_dir,
-            output,
-            checkpoints=checkpoint or (),
-            pretrained=pretrained,
-            weight_init=weight_init,
-            split=split,
-            img_size=img_size,
-            batch_size=batch_size,
-            num_batches=batches,
-            seeds=seeds,
-        )
+    run_gradients(
+        [*models, *(more or ())],
+        data_dir,
+        output,
+        checkpoints=checkpoint or (),
+        pretrained=pretrained,
+        weight_init=weight_init,
+        split=split,
+        img_size=img_size,
+        batch_size=batch_size,
+        num_batches=batches,
+        seeds=seeds,
+    )
 
 
 @app.command('information')
@@ -82,19 +79,18 @@ def _information(
         seeds: _Seeds = 3,
 ) -> None:
     """Mutual information between input and output of every block, and what linear maps read from it."""
-    with plain_errors():
-        from ..analysis.information import run_information
+    from ..analysis.information import run_information
 
-        run_information(
-            [*models, *(more or ())],
-            data_dir,
-            output,
-            checkpoints=checkpoint or (),
-            pretrained=pretrained,
-            weight_init=weight_init,
-            split=split,
-            img_size=img_size,
-            samples=samples,
-            dimensions=dimensions,
-            seeds=seeds,
-        )
+    run_information(
+        [*models, *(more or ())],
+        data_dir,
+        output,
+        checkpoints=checkpoint or (),
+        pretrained=pretrained,
+        weight_init=weight_init,
+        split=split,
+        img_size=img_size,
+        samples=samples,
+        dimensions=dimensions,
+        seeds=seeds,
+    )

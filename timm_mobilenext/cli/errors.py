@@ -1,44 +1,62 @@
-""" What a tool found wrong, told in a line or two"""
+""" What ends a command, in a line or two: a user's mistake, or a bug of ours"""
+import os
+import sys
+import traceback
 from contextlib import contextmanager
-from typing import Iterator
+from pathlib import Path
+from typing import Any, Iterator, NoReturn
 
 import typer
 
-__all__ = ['check_model', 'plain_errors']
+from ..shared.errors import first_line, shown, UserError
 
+__all__ = ['ErrorGroup', 'plain_errors']
+
+DEBUG = 'TIMM_MOBILENEXT_DEBUG'
+ISSUES = 'https://github.com/timm-mobilenext/timm-mobilenext/issues'
+BUG = 70  # exit code of an internal error, as in sysexits.h
 # what our extras bring
-_EXTRAS = {'matplotlib': 'demo', 'sklearn': 'demo', 'pycocotools': 'detection', 'onnx': 'detection'}
+EXTRAS = {'matplotlib': 'demo', 'sklearn': 'demo', 'pycocotools': 'detection', 'onnx': 'detection'}
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """ Tell what a tool found wrong in a line or two, without a traceback, and exit."""
+    """ End with a line or two and an exit code: 1 for what a user can mend, 130 for Ctrl-C, 70 for a bug.
+
+    Usage errors are click's, with exit code 2. `TIMM_MOBILENEXT_DEBUG=1` shows the traceback of whatever it was.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo('Interrupted.', err=True)
-        raise typer.Exit(130) from None
-    except ModuleNotFoundError as e:
-        extra = _EXTRAS.get(e.name or '')
-        if extra is None:
+        end('Interrupted.', 130)
+    except Exception as e:
+        is_of_click = isinstance(e, typer.Abort) or hasattr(e, 'exit_code')  # typer brings a click of its own
+        if is_of_click or os.environ.get(DEBUG, '0') not in ('', '0'):
             raise
-        typer.echo(f"Error: This needs {e.name}: pip install 'timm-mobilenext[{extra}]'", err=True)
-        raise typer.Exit(1) from None
-    except (ValueError, OSError, RuntimeError) as e:
-        lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
-        if lines[0].startswith('Caught ') and 'worker process' in lines[0]:  # of torch's loader, the reason at its end
-            lines = [lines[-1].partition(': ')[2] or lines[-1]]
-        typer.echo('\n'.join(['Error: ' + lines[0], *lines[1:2]]), err=True)
-        raise typer.Exit(1) from None
+        if isinstance(e, UserError):
+            lines = [line for line in str(e).splitlines() if line.strip()] or [type(e).__name__]
+            if lines[0].startswith('Caught ') and 'worker process' in lines[0]:  # torch's loader puts the reason last
+                lines = [lines[-1].partition(': ')[2] or lines[-1]]
+            end('\n'.join(['Error: ' + lines[0], *lines[1:2]]), 1)
+        if isinstance(e, ModuleNotFoundError) and e.name in EXTRAS:
+            end(f"Error: This needs {e.name}: pip install 'timm-mobilenext[{EXTRAS[e.name]}]'", 1)
+        if isinstance(e, OSError):  # a full disk, a folder that cannot be written to
+            end(f'Error: {first_line(e)}', 1)
+        place = traceback.extract_tb(e.__traceback__)[-1]
+        end(
+            f'Bug: {type(e).__name__} in {Path(place.filename).name}, line {place.lineno}: {shown(first_line(e))}\n'
+            f'This is a fault of timm-mobilenext. {DEBUG}=1 shows the traceback: please report it at {ISSUES}', BUG)
 
 
-def check_model(model: str) -> None:
-    """ Raise a ValueError that names near misses if timm has no such model."""
-    import timm
+def end(message: str, code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    sys.stdout.flush()
+    raise typer.Exit(code) from None
 
-    if not timm.is_model(model):
-        from difflib import get_close_matches
 
-        near = get_close_matches(model, timm.list_models(), n=3)
-        hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
-        raise ValueError(f'timm has no model {model!r}: {hint}')
+class ErrorGroup(typer.core.TyperGroup):
+    """ A group of commands whose errors are plain, those in the reading of their options among them"""
+
+    def invoke(self, ctx: Any) -> Any:
+        with plain_errors():
+            return super().invoke(ctx)

@@ -7,15 +7,17 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from ..shared.names import check_model
 from ..version import __version__
 from .analyze import app as analyze_app
 from .detect import app as detect_app
-from .errors import check_model, plain_errors
+from .errors import ErrorGroup
 
 __all__ = ['app', 'main']
 
 app = typer.Typer(
     name='timm-mobilenext',
+    cls=ErrorGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -55,19 +57,18 @@ def demo(
         seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help='Random seed.')] = 0,
 ) -> None:
     """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
-    with plain_errors():
-        check_model(model)
-        from ..classify.demo import run_demo
+    check_model(model)
+    from ..classify.demo import run_demo
 
-        run_demo(
-            data_dir=data_dir,
-            model_name=model,
-            img_size=img_size,
-            epochs=epochs,
-            batch_size=batch_size,
-            output=output,
-            seed=seed,
-        )
+    run_demo(
+        data_dir=data_dir,
+        model_name=model,
+        img_size=img_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        output=output,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -76,10 +77,9 @@ def check(
         num_classes: Annotated[Optional[int], typer.Option(min=1, help='Classes that there should be.')] = None,
 ) -> None:
     """Check an image folder before training: empty classes, images that can't be read."""
-    with plain_errors():
-        from ..classify.image_folder import run_check
+    from ..classify.image_folder import run_check
 
-        run_check(data_dir, num_classes)
+    run_check(data_dir, num_classes)
 
 
 @app.command()
@@ -92,14 +92,13 @@ def predict(
         output: Annotated[Optional[Path], typer.Option('--output', '-o', help='PNG to draw.')] = None,
 ) -> None:
     """Name what is in photographs."""
-    with plain_errors():
-        if ':' not in model:
-            check_model(model)
-        if output is not None:
-            from ..classify import plots  # noqa: F401, before the work is done
-        from ..classify.predict import run_predict
+    if ':' not in model:
+        check_model(model)
+    if output is not None:
+        from ..classify import plots  # noqa: F401, before the work is done
+    from ..classify.predict import run_predict
 
-        run_predict(images, model, top_k, output)
+    run_predict(images, model, top_k, output)
 
 
 @app.command()
@@ -114,12 +113,11 @@ def convert(
         half: Annotated[bool, typer.Option('--half', help='Save in 16 bits.')] = False,
 ) -> None:
     """Make a Hub folder of the authors' checkpoints, or of timm's training checkpoints of MobileNeXt models."""
-    with plain_errors():
-        if model is not None:
-            check_model(model)
-        from ..hub.convert import run_convert
+    if model is not None:
+        check_model(model)
+    from ..hub.convert import run_convert
 
-        run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
+    run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
 
 
 @app.command()
@@ -153,25 +151,24 @@ def push(
         dry_run: Annotated[bool, typer.Option('--dry-run', help='Check and show everything, push nothing.')] = False,
 ) -> None:
     """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
-    with plain_errors():
-        if model is not None:
-            check_model(model)
-        from ..hub.push import run_push
+    if model is not None:
+        check_model(model)
+    from ..hub.push import run_push
 
-        run_push(
-            source,
-            repo_id,
-            model_name=model,
-            ema=ema,
-            label_names=label_names,
-            license=license,
-            pickle=pickle,
-            private=private,
-            revision=revision,
-            create_pr=create_pr,
-            overwrite_card=overwrite_card,
-            dry_run=dry_run,
-        )
+    run_push(
+        source,
+        repo_id,
+        model_name=model,
+        ema=ema,
+        label_names=label_names,
+        license=license,
+        pickle=pickle,
+        private=private,
+        revision=revision,
+        create_pr=create_pr,
+        overwrite_card=overwrite_card,
+        dry_run=dry_run,
+    )
 
 
 @app.command()
@@ -180,10 +177,9 @@ def pull(
         output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
 ) -> None:
     """Pull a model of timm from the Hugging Face Hub to a folder, and check that timm loads it."""
-    with plain_errors():
-        from ..hub.push import run_pull
+    from ..hub.push import run_pull
 
-        run_pull(repo_id, output)
+    run_pull(repo_id, output)
 
 
 @app.command()
@@ -191,16 +187,12 @@ def cards(
         output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')] = Path('hub_configs'),
 ) -> None:
     """Write config.json and model card of every MobileNeXt model, as the Hub takes them."""
-    with plain_errors():
-        from ..hub.cards import write_cards
+    from ..hub.cards import write_cards
 
-        write_cards(output)
+    write_cards(output)
 
 
 def main() -> None:
     """ Console entry point."""
     app()
 
-
-if __name__ == '__main__':
-    main()

@@ -14,6 +14,7 @@ from timm.layers import ConvNormAct
 from timm.models import FeatureHooks, is_model_pretrained
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..shared.errors import UserError
 
 __all__ = ['check_backbone', 'SSDLiteBackbone']
 
@@ -29,16 +30,16 @@ _TAPS = {
 
 
 def check_backbone(name: str) -> None:
-    """ Raise a ValueError if timm has no such model."""
+    """ Raise a UserError if timm has no such model."""
     if not timm.is_model(name):
-        raise ValueError(f'timm has no model {name!r} to be a backbone: timm.list_models() lists them.')
+        raise UserError(f'timm has no model {name!r} to be a backbone: timm.list_models() lists them.')
 
 
 def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: Any) -> Tuple[Any, Tuple[str, ...]]:
     """ Network of timm below a detector, and the modules whose input is tapped, none if it gives its features itself.
 
     Raises:
-        ValueError: If it has no maps of strides 16 and 32.
+        UserError: If it has no maps of strides 16 and 32.
     """
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
@@ -50,11 +51,11 @@ def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: An
         body: Any = timm.create_model(name, features_only=True, **kwargs)  # to see what it has, without weights
         strides = body.feature_info.reduction()
     except (AttributeError, AssertionError, RuntimeError, TypeError) as e:
-        raise ValueError(f'{name} gives no feature maps (features_only), which SSDLite needs: {e}') from None
+        raise UserError(f'{name} gives no feature maps (features_only), which SSDLite needs: {e}') from None
     absent = [stride for stride in STRIDES if stride not in strides]
     if absent:
         has = ', '.join(map(str, sorted(set(strides))))
-        raise ValueError(f'{name} has no feature map of stride {absent[0]}, only {has}: SSDLite needs 16 and 32.')
+        raise UserError(f'{name} has no feature map of stride {absent[0]}, only {has}: SSDLite needs 16 and 32.')
     # the deepest of each
     indices = tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES)
     return timm.create_model(name, pretrained, features_only=True, out_indices=indices, **kwargs), ()
@@ -79,7 +80,7 @@ class SSDLiteBackbone(nn.Module):
             img_size: Size of images, for networks that are made for one.
 
         Raises:
-            ValueError: If timm has no such model, or if it has no feature maps of strides 16 and 32.
+            UserError: If timm has no such model, or if it has no feature maps of strides 16 and 32.
         """
         super().__init__()
         check_backbone(name)
@@ -120,8 +121,8 @@ class SSDLiteBackbone(nn.Module):
         """ Load weights into the network of timm: those of a checkpoint, or timm's if there is none.
 
         Raises:
-            ValueError: If timm has none.
-            RuntimeError: If they can't be had, or are of another network.
+            UserError: If timm has none.
+            UserError: If they can't be had, or are of another network.
         """
         overlay: Dict[str, Any] = {}
         if checkpoint_path:
@@ -137,7 +138,7 @@ class SSDLiteBackbone(nn.Module):
                 {**body, **{key: value for key, value in model.state_dict().items() if key.startswith(is_head)}}, model)
             overlay = dict(pretrained_cfg_overlay=dict(state_dict=body, num_classes=-1, source=''))
         elif not is_model_pretrained(self.name):
-            raise ValueError(f'{self.name} has no pretrained weights: give a checkpoint, or train without.')
+            raise UserError(f'{self.name} has no pretrained weights: give a checkpoint, or train without.')
         loaded, _ = create_body(self.name, self.img_size, pretrained=True, **overlay)
         self.body.load_state_dict(loaded.state_dict())
 

@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from ..shared.errors import UserError
 from ..shared.images import read_image
 
 __all__ = ['BCCD', 'collate', 'create_transform', 'DetectionDataset', 'DetectionSplit', 'load_split', 'Sample']
@@ -71,10 +72,10 @@ class _Found:
         self.first.setdefault(what, where)
 
     def check(self, name: str) -> None:
-        """ Raise a ValueError that tells the first errors."""
+        """ Raise a UserError that tells the first errors."""
         if self.errors:
             more = len(self.errors) - _TOLD_AT_MOST
-            raise ValueError('; '.join(self.errors[:_TOLD_AT_MOST]) + (f'; and {more} more' if more > 0 else '')
+            raise UserError('; '.join(self.errors[:_TOLD_AT_MOST]) + (f'; and {more} more' if more > 0 else '')
                              + f'. Mend or remove them in {name}.')
 
     def notes(self) -> List[str]:
@@ -90,11 +91,11 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
         class_names: Classes that are expected, those of the split if None.
 
     Raises:
-        ValueError: That names the files where an image is missing, unreadable or twice there, a class unknown, or an
+        UserError: That names the files where an image is missing, unreadable or twice there, a class unknown, or an
             annotation incomplete.
     """
     if not data_dir.is_dir():
-        raise ValueError(f'{data_dir} is no folder: give one of COCO or Pascal VOC format.')
+        raise UserError(f'{data_dir} is no folder: give one of COCO or Pascal VOC format.')
     found = _Found()
     truth, samples = (_read_coco if split.endswith('.json') else _read_voc)(data_dir, split, found)
     name = f'{data_dir}, {split}'
@@ -108,7 +109,7 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
         class_name = named[annotation['category_id']]
         if class_name not in class_names:
             file = getattr(samples.get(annotation['image_id']), 'file', f'annotation {annotation["id"]}')
-            raise ValueError(f'{name} has boxes of unknown class {class_name}, the first in {file}: expected'
+            raise UserError(f'{name} has boxes of unknown class {class_name}, the first in {file}: expected'
                              f' {", ".join(class_names[:_TOLD_AT_MOST])}{" ..." if len(class_names) > 5 else ""}.')
     free = max(ids.values(), default=0)
     category_ids = []
@@ -121,7 +122,7 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     _fill(samples, truth, labels, found)
     found.check(name)
     if not samples:
-        raise ValueError(f'{name} lists no images.')
+        raise UserError(f'{name} lists no images.')
     return DetectionSplit(name, list(class_names), list(samples.values()), truth, category_ids, found.notes())
 
 
@@ -137,9 +138,9 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
             for key in ('id', 'image_id', 'category_id'):
                 hash(item.get(key))
     except FileNotFoundError:
-        raise ValueError(f'{file} is not there: give the JSON file of a split, under {data_dir}.') from None
+        raise UserError(f'{file} is not there: give the JSON file of a split, under {data_dir}.') from None
     except (ValueError, LookupError, TypeError, AttributeError) as e:
-        raise ValueError(f'{file} is no JSON of COCO format ({type(e).__name__}: {e}).') from None
+        raise UserError(f'{file} is no JSON of COCO format ({type(e).__name__}: {e}).') from None
     for what, items in (('category', categories), ('image', images), ('annotation', annotations)):
         for item_id, count in Counter(item.get('id') for item in items if what != 'annotation' or 'id' in item).items():
             if count > 1 or item_id is None:
@@ -151,7 +152,7 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
     first = next((image['file_name'] for image in images if image.get('file_name')), None)
     folder = next((folder for folder in folders if first and (folder / first).is_file()), None)
     if first and folder is None:
-        raise ValueError(f'{first}, the first image of {file}, is not there: looked in'
+        raise UserError(f'{first}, the first image of {file}, is not there: looked in'
                          f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
     samples = {}
     known = {category['id'] for category in categories}
@@ -192,7 +193,7 @@ def _read_voc(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any]
         root = data_dir / folder
         file = root / 'ImageSets' / 'Main' / f'{name}.txt'
         if not file.is_file():
-            raise ValueError(f'{file} is not there: give a list of {root / "ImageSets" / "Main"}, or a JSON file.')
+            raise UserError(f'{file} is not there: give a list of {root / "ImageSets" / "Main"}, or a JSON file.')
         listed = [line.split()[0] for line in file.read_text(encoding='utf-8').splitlines() if line.strip()]
         for image_name, count in Counter(listed).items():
             if count > 1:
@@ -317,7 +318,7 @@ class DetectionDataset(Dataset):
         """ An image, as it is or resized.
 
         Raises:
-            ValueError: If it can't be read.
+            UserError: If it can't be read.
         """
         if index in self.cache:
             return self.cache[index]

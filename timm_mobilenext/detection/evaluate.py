@@ -16,6 +16,8 @@ from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
 from .predict import load_detector
@@ -57,15 +59,15 @@ def run_eval(
         use_07_metric: Average precision of VOC at eleven recalls, as up to 2009.
 
     Raises:
-        ValueError: If the data or the detections can't be used, or the classes differ from the detector's.
-        RuntimeError: If the detector can't be had.
+        UserError: If the data or the detections can't be used, or the classes differ from the detector's.
+        UserError: If the detector can't be had.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     data_dir = data_dir or BCCD
     if (model_name is None) == (detections_file is None):
-        raise ValueError('Give a detector or --detections, one of them.')
+        raise UserError('Give a detector or --detections, one of them.')
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise ValueError(f'{output} can not be written: give the name of a JSON file, in a folder that is there.')
+        raise UserError(f'{output} can not be written: give the name of a JSON file, in a folder that is there.')
     if model_name is not None:
         model = load_detector(model_name, device)
         split = load_split(data_dir, split_name, model.class_names)
@@ -124,31 +126,31 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
     """ Stored detections, their classes by name where they have one: numbers are each split's own.
 
     Raises:
-        ValueError: If they are not in COCO's format, or of images or classes that the split does not have.
+        UserError: If they are not in COCO's format, or of images or classes that the split does not have.
     """
     try:
         detections = json.loads(file.read_text(encoding='utf-8'))
     except FileNotFoundError:
-        raise ValueError(f'{file} is not there: give a JSON file of detections.') from None
+        raise UserError(f'{file} is not there: give a JSON file of detections.') from None
     except ValueError as e:
-        raise ValueError(f'{file} is no JSON: {e}.') from None
+        raise UserError(f'{file} is no JSON: {e}.') from None
     image_ids, category_ids = {sample.image_id for sample in split.samples}, set(split.category_ids)
     by_name = dict(zip(split.class_names, split.category_ids, strict=True))
     if not isinstance(detections, list):
-        raise ValueError(f'{file} holds no list of detections.')
+        raise UserError(f'{file} holds no list of detections.')
     for i, detection in enumerate(detections):
         box = detection.get('bbox') if isinstance(detection, dict) else None
         if not (isinstance(box, list) and len(box) == 4 and isinstance(detection.get('score'), (int, float))
                 and isinstance(detection.get('image_id'), (int, str))):
-            raise ValueError(f'Detection {i} in {file} has not image_id, category_id, bbox of four and score.')
+            raise UserError(f'Detection {i} in {file} has not image_id, category_id, bbox of four and score.')
         if detection['image_id'] not in image_ids:
-            raise ValueError(f'Detection {i} in {file} is of image {detection["image_id"]!r}, which {split.name}'
+            raise UserError(f'Detection {i} in {file} is of image {detection["image_id"]!r}, which {split.name}'
                              ' does not have.')
         if 'class' in detection:
             # one that the split has no box of counts for nothing, whatever its number
             detection['category_id'] = by_name.get(detection['class'], 0)
         elif detection.get('category_id') not in category_ids:
-            raise ValueError(f'Detection {i} in {file} is of category {detection.get("category_id")!r}, which'
+            raise UserError(f'Detection {i} in {file} is of category {detection.get("category_id")!r}, which'
                              f' {split.name} does not have.')
     return detections
 

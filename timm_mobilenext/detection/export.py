@@ -6,9 +6,10 @@ from typing import Any, Tuple
 
 import onnx
 import torch
-from rich.console import Console
 from torch import nn
 
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from .predict import load_detector
 
@@ -63,16 +64,16 @@ def run_export(model_name: str, output: Path) -> None:
     """ Export a detector, and print what came out.
 
     Raises:
-        ValueError: If the name of the file or of the detector can't be used.
-        RuntimeError: If the detector can't be had.
+        UserError: If the name of the file or of the detector can't be used.
+        UserError: If the detector can't be had.
     """
     if output.suffix != '.onnx':
-        raise ValueError(f'{output} is no ONNX file: give a name that ends in .onnx.')
+        raise UserError(f'{output} is no ONNX file: give a name that ends in .onnx.')
     if not output.absolute().parent.is_dir():
-        raise ValueError(f'{output.parent} is no folder: make it, or write elsewhere.')
+        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
     model = load_detector(model_name)
     export_onnx(model, output)
     size = model.img_size
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     console.print(f'written  {output}, {output.stat().st_size / 1e6:.1f} MB: image (1, 3, {size}, {size}) of 0 to 1 ->'
                   f' boxes, scores, labels of {", ".join(model.class_names)}')

@@ -2,19 +2,19 @@
 import contextlib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
+from ..shared.console import create_table_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from ..shared.images import check_file, read_image
 from .ssdlite import SSDLite
@@ -27,12 +27,12 @@ _COLORS = ('#5eead4', '#fdba74', '#93c5fd', '#f9a8d4', '#bef264', '#c4b5fd', '#f
 
 
 def check_device(device: str) -> None:
-    """ Raise a ValueError if this is no device that torch has here."""
+    """ Raise a UserError if this is no device that torch has here."""
     try:
         torch.empty(1, device=device)
     except Exception as e:  # what torch raises differs from device to device
         reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise ValueError(f'There is no device {device} here ({reason}): give another, cpu for instance.') from None
+        raise UserError(f'There is no device {device} here ({reason}): give another, cpu for instance.') from None
 
 
 def load_detector(name: str, device: str = 'cpu') -> SSDLite:
@@ -43,13 +43,13 @@ def load_detector(name: str, device: str = 'cpu') -> SSDLite:
         device: Device of torch.
 
     Raises:
-        ValueError: If there is no such folder or device.
-        RuntimeError: If it holds no detector, or one that is damaged.
+        UserError: If there is no such folder or device.
+        UserError: If it holds no detector, or one that is damaged.
     """
     check_device(device)
     source = name.removeprefix(_HUB)
     if not name.startswith(_HUB) and not (Path(name) / 'config.json').is_file():
-        raise ValueError(f'{name} is no folder of a detector, with a config.json and a model.safetensors: give one, or'
+        raise UserError(f'{name} is no folder of a detector, with a config.json and a model.safetensors: give one, or'
                          f' {_HUB} and a repository.')
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub tells that it loads
@@ -58,7 +58,7 @@ def load_detector(name: str, device: str = 'cpu') -> SSDLite:
         raise
     except Exception as e:  # of what a stranger wrote
         reason = ' '.join(str(e).split())[:300] or type(e).__name__
-        raise RuntimeError(f'{name} is no detector that can be used: {reason}') from e
+        raise UserError(f'{name} is no detector that can be used: {reason}') from e
 
 
 def run_predict(
@@ -78,22 +78,22 @@ def run_predict(
         device: Device of torch.
 
     Raises:
-        ValueError: If an image, the output or the name of the detector can't be used.
-        RuntimeError: If the detector can't be had.
+        UserError: If an image, the output or the name of the detector can't be used.
+        UserError: If the detector can't be had.
     """
     # rows are for a terminal's width, or for other programs
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 10_000)
+    console = create_table_console()
     for file in files:
         check_file(file)
     if output.exists() and not output.is_dir():
-        raise ValueError(f'{output} is a file: give a folder.')
+        raise UserError(f'{output} is a file: give a folder.')
     names = [file.stem for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f'Two images are named {twice[0]}, whose pictures would be one: predict them apart.')
+        raise UserError(f'Two images are named {twice[0]}, whose pictures would be one: predict them apart.')
     for file in files:
         if (output / f'{file.stem}.png').resolve() == file.resolve():
-            raise ValueError(f'{file} would be replaced by its picture: give another folder than {output}.')
+            raise UserError(f'{file} would be replaced by its picture: give another folder than {output}.')
     model = load_detector(model_name, device)
     output.mkdir(parents=True, exist_ok=True)
     table = Table('image', 'boxes', 'of', box=None, pad_edge=False, header_style='bold')

@@ -22,7 +22,9 @@ from torchvision.ops import clip_boxes_to_image, nms, sigmoid_focal_loss
 import timm
 from timm.data import resolve_data_config
 
-from ..hub.cards import count, escape
+from ..hub.cards import escape
+from ..shared.counts import count
+from ..shared.errors import UserError
 from .backbone import check_backbone, SSDLiteBackbone
 
 __all__ = ['create_ssdlite', 'PRESETS', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite320_mobilenext_100']
@@ -163,16 +165,16 @@ class SSDLite(
             image_std: Standard deviation of each channel, the backbone's if None.
 
         Raises:
-            ValueError: If an argument is impossible.
+            UserError: If an argument is impossible.
         """
         if preset not in PRESETS:
-            raise ValueError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
+            raise UserError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
         if num_classes < 1:
-            raise ValueError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
+            raise UserError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
         if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(f'There are {len(class_names)} class names for {num_classes} classes.')
+            raise UserError(f'There are {len(class_names)} class names for {num_classes} classes.')
         if img_size < 32:
-            raise ValueError(f'img_size {img_size} is less than the 32 pixels of the largest stride of the backbone.')
+            raise UserError(f'img_size {img_size} is less than the 32 pixels of the largest stride of the backbone.')
         settings = PRESETS[preset]
         anchor_generator = DefaultBoxes(settings, img_size)
         features = SSDLiteBackbone(backbone, img_size)
@@ -319,13 +321,13 @@ def create_ssdlite(
         **kwargs: More arguments of `SSDLite`.
 
     Raises:
-        ValueError: If an argument is impossible, or if timm has no weights of the backbone.
-        RuntimeError: If weights can't be had, or are of another network.
+        UserError: If an argument is impossible, or if timm has no weights of the backbone.
+        UserError: If weights can't be had, or are of another network.
     """
     if preset not in PRESETS:
-        raise ValueError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
+        raise UserError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
     if pretrained and checkpoint_path:
-        raise ValueError('Both pretrained and checkpoint_path are given: give one of them.')
+        raise UserError('Both pretrained and checkpoint_path are given: give one of them.')
     check_backbone(backbone)
     cfg: Any = timm.get_pretrained_cfg(backbone)
     config = resolve_data_config(pretrained_cfg=cfg.to_dict() if cfg else {})

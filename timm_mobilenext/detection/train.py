@@ -17,7 +17,6 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import torch.distributed
 import yaml
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
@@ -30,6 +29,8 @@ from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_devic
 
 from ..checkpoints.convert import read_checkpoint
 from ..classify.plots import draw_curves
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, load_split
 from .evaluate import coco_figures, detect, Detections
@@ -48,17 +49,17 @@ def run_train(settings: TrainSettings) -> None:
     """ Train a detector, and leave the `best` and the `last` as folders, metrics.csv, curves.png and args.yaml.
 
     Raises:
-        ValueError: If a setting is impossible, the data can't be used, or the output folder is another training's.
-        RuntimeError: If weights can't be had, or if the loss is no number any more.
+        UserError: If a setting is impossible, the data can't be used, or the output folder is another training's.
+        UserError: If weights can't be had, or if the loss is no number any more.
     """
     if settings.amp_dtype not in ('bfloat16', 'float16'):
-        raise ValueError(f'amp_dtype {settings.amp_dtype!r} is neither bfloat16 nor float16.')
+        raise UserError(f'amp_dtype {settings.amp_dtype!r} is neither bfloat16 nor float16.')
     if settings.sched == 'plateau':
-        raise ValueError('The schedule plateau goes by what is measured, and this training steps at every update: take'
+        raise UserError('The schedule plateau goes by what is measured, and this training steps at every update: take'
                          ' another, cosine for instance.')
     check_device(settings.device)
     if settings.sync_bn and not settings.device.startswith('cuda'):
-        raise ValueError(f'sync_bn needs GPUs, and the device is {settings.device}: leave it out.')
+        raise UserError(f'sync_bn needs GPUs, and the device is {settings.device}: leave it out.')
     place = Namespace(device=settings.device)
     device = init_distributed_device(place)
     try:
@@ -75,7 +76,7 @@ class _Training:
         self.settings = settings
         self.device, self.rank, self.world_size = device, rank, world_size
         self.is_first = self.rank == 0
-        self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not self.is_first)
+        self.console = create_console(quiet=not self.is_first)
         self.file = settings.output / STATE
         self.rows: List[Dict[str, Any]] = []
         self.has_best = False
@@ -94,10 +95,10 @@ class _Training:
             self.console.print(f'           {tiny:,} boxes to train on are less than a pixel at {settings.img_size} px,'
                                ' and are left out')
         if not any(sample.boxes for sample in train.samples):
-            raise ValueError(f'{train.name} has no boxes at all: there is nothing to learn.')
+            raise UserError(f'{train.name} has no boxes at all: there is nothing to learn.')
         total = settings.batch_size * self.world_size
         if len(train.samples) < total:
-            raise ValueError(f'{train.name} has {len(train.samples)} images, fewer than a batch of {total}: give a'
+            raise UserError(f'{train.name} has {len(train.samples)} images, fewer than a batch of {total}: give a'
                              ' smaller --batch-size.')
 
         random_seed(settings.seed, 0)  # the same weights in all processes
@@ -199,14 +200,14 @@ class _Training:
         self.rows.append(row)
         for model in self.models:
             if not all(value.isfinite().all() for value in model.state_dict().values()):
-                raise RuntimeError(f'The weights are no numbers any more after epoch {epoch + 1}, and are not kept:'
+                raise UserError(f'The weights are no numbers any more after epoch {epoch + 1}, and are not kept:'
                                    ' lower the learning rate, or clip gradients (--clip-grad).')
         if self.is_first:
             try:
                 self._save(is_best)
             except (OSError, RuntimeError, SafetensorError) as e:
                 way_out = ', with --resume' if self.file.exists() else ''
-                raise RuntimeError(f'{settings.output} can not be written after epoch {epoch + 1} ({e}): once it can,'
+                raise UserError(f'{settings.output} can not be written after epoch {epoch + 1} ({e}): once it can,'
                                    f' repeat the command{way_out}.') from e
         parts = f'boxes {row["bbox_regression"]:.3f}, classes {row["classification"]:.3f}'
         ap = f'  AP {100 * row["AP"]:6.2f} %  AP50 {100 * row["AP50"]:6.2f} %' if figures else ''
@@ -230,7 +231,7 @@ class _Training:
             values = dict(loss=loss.item(), **{name: value.item() for name, value in losses.items()})
             if not math.isfinite(values['loss']):
                 files = ', '.join(self.train_split.samples[target['index']].file.name for target in targets)
-                raise RuntimeError(f'The loss is {values["loss"]} in epoch {epoch + 1}, step {step + 1}, with {files}:'
+                raise UserError(f'The loss is {values["loss"]} in epoch {epoch + 1}, step {step + 1}, with {files}:'
                                    ' lower the learning rate, or clip gradients (--clip-grad).')
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
@@ -273,28 +274,28 @@ class _Training:
         settings = self.settings
         if not settings.resume:
             if self.file.exists():
-                raise ValueError(f'{settings.output} has a training: give --resume to go on with it, or another'
+                raise UserError(f'{settings.output} has a training: give --resume to go on with it, or another'
                                  ' --output.')
             for name in ('best', 'last', 'metrics.csv'):
                 if (settings.output / name).exists():
-                    raise ValueError(f'{settings.output} has a {name}, which would be replaced: give another --output.')
+                    raise UserError(f'{settings.output} has a {name}, which would be replaced: give another --output.')
             return None
         if not self.file.exists():
-            raise ValueError(f'{settings.output} has no training to resume, no {STATE}: leave out --resume.')
+            raise UserError(f'{settings.output} has no training to resume, no {STATE}: leave out --resume.')
         state = read_checkpoint(self.file)
         now, then = _plain(settings), state.get('settings', {})
         for key, value in now.items():
             if key not in _FREE and value != then.get(key):
-                raise ValueError(f'{settings.output} was trained with {key} {then.get(key)}, not {value}: resume it'
+                raise UserError(f'{settings.output} was trained with {key} {then.get(key)}, not {value}: resume it'
                                  ' with the settings that it has, in args.yaml.')
         if state.get('world_size') != self.world_size:
-            raise ValueError(f'{settings.output} was trained by {state.get("world_size")} processes, not'
+            raise UserError(f'{settings.output} was trained by {state.get("world_size")} processes, not'
                              f' {self.world_size}: resume it with as many.')
         return state
 
     def _restore(self, state: Dict[str, Any]) -> None:
         if state['class_names'] != self.model.class_names:
-            raise ValueError(f'{self.settings.output} was trained on other classes:'
+            raise UserError(f'{self.settings.output} was trained on other classes:'
                              f' {", ".join(state["class_names"])}.')
         self.model.load_state_dict(state['state_dict'])
         if self.ema is not None:
@@ -339,9 +340,3 @@ def _plain(settings: TrainSettings) -> Dict[str, Any]:
     """ Settings as YAML and torch can keep them."""
     values = dataclasses.asdict(settings)
     return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
-
-
-if __name__ == '__main__':
-    from ..cli.detect import main
-
-    main('train')

@@ -3,23 +3,21 @@
 All facts come from the default cfgs, from the models themselves and from what a training wrote; a test fails when
 hub_configs/ has drifted.
 """
-import copy
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
-import torch
-import torch.nn as nn
 from huggingface_hub import EvalResult, ModelCardData
 
 import timm
 from timm.models import model_entrypoint
 
+from ..shared.counts import count
 from ..shared.files import replacing
 from .runs import Training
 
-__all__ = ['count', 'escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
+__all__ = ['escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
 
 LOCAL_NAME = 'local-dir:path/of/this/folder'
 
@@ -115,29 +113,6 @@ def make_config(name: str) -> Dict[str, Any]:
             ) if getattr(cfg, key) is not None
         },
     )
-
-
-def count(model: Any, input_size: Optional[Sequence[int]] = None, device: str = 'meta') -> Dict[str, float]:
-    """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers.
-
-    Args:
-        model: Network.
-        input_size: Channels, height and width of the image, the network's own if None.
-        device: Device to run it on, 'meta' for none.
-    """
-    model = copy.deepcopy(model).to(device).eval()
-    counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)
-
-    def add(module: Any, args: Any, out: torch.Tensor) -> None:
-        counts['macs'] += out.numel() * module.weight[0].numel()
-        counts['activations'] += out.numel()
-
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.register_forward_hook(add)
-    with torch.inference_mode():
-        model(torch.zeros(1, *(input_size or model.pretrained_cfg['input_size']), device=device))
-    return counts
 
 
 def make_card(name: str) -> str:

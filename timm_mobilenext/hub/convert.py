@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-from rich.console import Console
 
 import timm
 from timm.data import resolve_data_config
@@ -24,6 +23,8 @@ from ..checkpoints.convert import (
     read_checkpoint,
     select_state_dict,
 )
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from .cards import escape, LOCAL_NAME, make_weights_card
 from .folders import check_hub_folder, logits_of, reload_difference, save_hub_folder
@@ -61,7 +62,7 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
         ema: Averaged weights or raw ones; the averaged ones where there are any if None.
 
     Raises:
-        RuntimeError: If the checkpoint can't be read, does not fit, or does not tell which network it is of.
+        UserError: If the checkpoint can't be read, does not fit, or does not tell which network it is of.
     """
     content = file.read_bytes()
     blob_id = blob_id_of(content)
@@ -109,10 +110,10 @@ def run_convert(
         half: Save in 16 bits.
 
     Raises:
-        ValueError: If the output would replace something else.
-        RuntimeError: If the checkpoint can't be read or does not fit, or if timm does not load what was written.
+        UserError: If the output would replace something else.
+        UserError: If the checkpoint can't be read or does not fit, or if timm does not load what was written.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     check_hub_folder(output)
     source = read_source(file, model_name, ema)
     model = source.model
@@ -142,7 +143,7 @@ def identify(
     """ Name of the model that a checkpoint is of, and how that is known.
 
     Raises:
-        RuntimeError: If it tells of no model of timm and fits none of ours, or several.
+        UserError: If it tells of no model of timm and fits none of ours, or several.
     """
     names = timm.list_models(module='mobilenext')
     for name in names:
@@ -165,11 +166,11 @@ def identify(
             continue
         fits.append(name)
     if not fits:
-        raise RuntimeError(
+        raise UserError(
             'The checkpoint fits no MobileNeXt model by keys and shapes: give --model, which tells what does not fit.')
     if len(fits) > 1:
         # identity tensor multipliers leave no trace in a state dict
-        raise RuntimeError(f'The checkpoint fits {", ".join(fits)} alike: say by --model which of them it is.')
+        raise UserError(f'The checkpoint fits {", ".join(fits)} alike: say by --model which of them it is.')
     return fits[0], 'by keys and shapes'
 
 
@@ -208,7 +209,7 @@ def create_source(
     """ Model with the weights of a checkpoint, and a pretrained_cfg that tells of them and of no others.
 
     Raises:
-        RuntimeError: If the weights don't fit, or if the checkpoint says what can't be of its network.
+        UserError: If the weights don't fit, or if the checkpoint says what can't be of its network.
     """
     num_classes, in_chans = size_of(name, state_dict)
     # the tag that a training began with tells of its images
@@ -219,7 +220,7 @@ def create_source(
         model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
     except Exception as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise RuntimeError(f'The checkpoint asks for a {name} of {model_args}, which can not be made: {reason}.') from e
+        raise UserError(f'The checkpoint asks for a {name} of {model_args}, which can not be made: {reason}.') from e
     state_dict = convert_state_dict(state_dict, model)
     check_state_dict(state_dict, model)
     model.load_state_dict(state_dict)
@@ -238,6 +239,6 @@ def create_source(
         try:
             cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
         except Exception as e:
-            raise RuntimeError(f'The checkpoint says of its images {data_args}, which can not be: {e!r}.') from e
+            raise UserError(f'The checkpoint says of its images {data_args}, which can not be: {e!r}.') from e
     cfg['num_classes'] = model.num_classes
     return model.eval()

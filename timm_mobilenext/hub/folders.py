@@ -16,6 +16,7 @@ import timm
 from timm.models import save_for_hf
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..shared.errors import UserError
 from ..shared.files import tidy
 from ..version import __version__
 
@@ -37,18 +38,18 @@ def check_hub_folder(folder: Path, new: Optional[Path] = None) -> None:
         new: Folder that will replace it; files that are the same there may go too.
 
     Raises:
-        ValueError: If there is a file, a folder with anything else in it, or the one that we are in.
+        UserError: If there is a file, a folder with anything else in it, or the one that we are in.
     """
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise ValueError(f'{folder} is the current folder or one around it: give a folder of its own.')
+        raise UserError(f'{folder} is the current folder or one around it: give a folder of its own.')
     tidy(folder)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f'{folder} is a file: give a folder.')
+        raise UserError(f'{folder} is a file: give a folder.')
     for file in sorted(folder.rglob('*')):
         path = file.relative_to(folder)
         is_own = path.as_posix() in _FILES or new and (new / path).is_file() and cmp(file, new / path, shallow=False)
         if not (is_own or file.is_dir()):
-            raise ValueError(f'{folder} would be replaced, but {path} there is not its own: move it away.')
+            raise UserError(f'{folder} would be replaced, but {path} there is not its own: move it away.')
 
 
 def save_hub_folder(
@@ -116,29 +117,29 @@ def read_config(folder: Path) -> Dict[str, Any]:
     """ config.json of a Hub folder.
 
     Raises:
-        RuntimeError: If there is none, or none that timm can read.
+        UserError: If there is none, or none that timm can read.
     """
     file = folder / 'config.json'
     if not file.is_file():
-        raise RuntimeError(f'{folder} has no config.json, which says what network it holds: give a folder of timm.')
+        raise UserError(f'{folder} has no config.json, which says what network it holds: give a folder of timm.')
     try:
         config = json.loads(file.read_text(encoding='utf-8'))
     except ValueError as e:
-        raise RuntimeError(f'{file} is damaged, it is no JSON: {e}.') from None
+        raise UserError(f'{file} is damaged, it is no JSON: {e}.') from None
     if not isinstance(config, dict) or not isinstance(config.get('architecture'), str):
-        raise RuntimeError(f'{file} names no architecture: it is not of a timm model.')
+        raise UserError(f'{file} names no architecture: it is not of a timm model.')
     return config
 
 
 def check_architecture(name: str) -> None:
-    """ Raise a RuntimeError that says what to install if timm has no such model."""
+    """ Raise a UserError that says what to install if timm has no such model."""
     if timm.is_model(name):
         return
     if name.startswith('mobilenext'):
         way_out = f'it is of a newer timm-mobilenext than this {__version__}: pip install --upgrade timm-mobilenext'
     else:
         way_out = 'pip install --upgrade timm, or the plugin of timm that it comes from.'
-    raise RuntimeError(f'timm {timm.__version__} has no model {name!r}: {way_out}')
+    raise UserError(f'timm {timm.__version__} has no model {name!r}: {way_out}')
 
 
 def load_hub_folder(folder: Path) -> Any:
@@ -148,14 +149,14 @@ def load_hub_folder(folder: Path) -> Any:
         Model in evaluation mode.
 
     Raises:
-        RuntimeError: If the folder holds no model of timm, or weights that are damaged or of another network.
+        UserError: If the folder holds no model of timm, or weights that are damaged or of another network.
     """
     config = read_config(folder)
     architecture = config['architecture']
     check_architecture(architecture)
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
-        raise RuntimeError(f'{folder} has no weights, neither {" nor ".join(WEIGHTS)}.')
+        raise UserError(f'{folder} has no weights, neither {" nor ".join(WEIGHTS)}.')
     state_dict, _ = select_state_dict(read_checkpoint(weights))
     # timm sees only what has been read, for an older one would unpickle anything that is beside it
     with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
@@ -176,23 +177,23 @@ def load_hub_folder(folder: Path) -> Any:
             reload_difference(own, model, logits_of(model))
         except Exception as e:  # of what a stranger wrote
             reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.').replace(str(own), str(folder))
-            raise RuntimeError(f'{folder} is no model that can be used: {reason}.') from e
+            raise UserError(f'{folder} is no model that can be used: {reason}.') from e
     return model
 
 
 def check_cfg(model: Any) -> None:
-    """ Raise a ValueError if a pretrained_cfg says of images or classes what can't be."""
+    """ Raise a UserError if a pretrained_cfg says of images or classes what can't be."""
     cfg = model.pretrained_cfg
     size = cfg.get('input_size')
     if not (_is_list(size, int, 3) and all(0 < n <= _MAX_SIZE for n in size)):
-        raise ValueError(f'input_size {size} is not channels, height and width')
+        raise UserError(f'input_size {size} is not channels, height and width')
     for key in ('mean', 'std'):
         if not _is_list(cfg.get(key), (int, float), size[0]):
-            raise ValueError(f'{key} {cfg.get(key)} is not a number for each of {size[0]} channels')
+            raise UserError(f'{key} {cfg.get(key)} is not a number for each of {size[0]} channels')
     names = cfg.get('label_names')
     if names is not None and not (isinstance(names, (list, tuple, dict)) and len(names) == model.num_classes):
         count = len(names) if isinstance(names, (list, tuple, dict)) else 'no'
-        raise ValueError(f'config.json names {count} classes of {model.num_classes}')
+        raise UserError(f'config.json names {count} classes of {model.num_classes}')
 
 
 def _is_list(value: Any, kind: Any, length: int) -> bool:
@@ -209,12 +210,12 @@ def reload_difference(folder: Path, model: Any, expected: torch.Tensor) -> float
     """ Load a Hub folder as any user of timm would, to the largest difference of the logits.
 
     Raises:
-        RuntimeError: If it is not the model that was saved.
+        UserError: If it is not the model that was saved.
     """
     reloaded: Any = timm.create_model(f'local-dir:{folder.resolve()}', pretrained=True).eval()
     reloaded.pretrained_cfg['input_size'] = model.pretrained_cfg['input_size']
     difference = (logits_of(reloaded) - expected).abs().max().item()
     if not difference <= 1e-5 * max(1., expected.abs().max().item()):
-        raise RuntimeError(f'{folder} is not the model that was saved: loaded back, its logits differ by'
+        raise UserError(f'{folder} is not the model that was saved: loaded back, its logits differ by'
                            f' {difference:.2g}.')
     return difference

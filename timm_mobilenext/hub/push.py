@@ -28,8 +28,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import filter_repo_objects, tqdm, validate_repo_id
-from rich.console import Console
 
+from ..shared.console import create_console
+from ..shared.errors import UserError
 from ..shared.files import replacing
 from ..version import __version__
 from .cards import LOCAL_NAME, make_weights_card
@@ -87,16 +88,16 @@ def run_push(
         dry_run: Check and show everything, and push nothing.
 
     Raises:
-        ValueError: If an argument is not what it should be.
-        RuntimeError: If the source can't be read, the Hub refuses, or the way to it breaks.
+        UserError: If an argument is not what it should be.
+        UserError: If the source can't be read, the Hub refuses, or the way to it breaks.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     check_repo_id(repo_id)
     check_revision(revision)
     if revision and _COMMIT.fullmatch(revision):
-        raise ValueError(f'{revision} is a commit, upon which nothing can be pushed: give a branch.')
+        raise UserError(f'{revision} is a commit, upon which nothing can be pushed: give a branch.')
     if constants.HF_HUB_OFFLINE:
-        raise RuntimeError('HF_HUB_OFFLINE is set, by which nothing can be pushed: unset it.')
+        raise UserError('HF_HUB_OFFLINE is set, by which nothing can be pushed: unset it.')
     with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
         folder = Path(temporary)
         for line in make_folder(source, folder, repo_id, model_name, ema, label_names, license, pickle):
@@ -153,10 +154,10 @@ def run_pull(repo_id: str, output: Path) -> None:
         output: Folder to write to.
 
     Raises:
-        ValueError: If an argument is not what it should be, or something else would be replaced.
-        RuntimeError: If the Hub refuses, the way to it breaks, or what was pulled is no model that timm loads.
+        UserError: If an argument is not what it should be, or something else would be replaced.
+        UserError: If the Hub refuses, the way to it breaks, or what was pulled is no model that timm loads.
     """
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = create_console()
     repo_id, _, revision = repo_id.partition('@')
     check_repo_id(repo_id)
     check_revision(revision or None)
@@ -175,7 +176,7 @@ def run_pull(repo_id: str, output: Path) -> None:
             library_version=__version__,
         ))
         if newest and snapshot.name != newest:  # the cache, to which huggingface_hub falls back without a word
-            raise RuntimeError(f'{constants.ENDPOINT} failed, or {repo_id} was changed meanwhile: repeat the command.')
+            raise UserError(f'{constants.ENDPOINT} failed, or {repo_id} was changed meanwhile: repeat the command.')
     ignored = _NOT_PULLED + (_PICKLES if (snapshot / WEIGHTS[0]).is_file() else [])
     check_hub_folder(output, snapshot)
     with replacing(output) as folder:
@@ -184,7 +185,7 @@ def run_pull(repo_id: str, output: Path) -> None:
         try:
             model = load_hub_folder(folder)
         except RuntimeError as e:
-            raise RuntimeError(str(e).replace(str(folder), repo_id)) from e
+            raise UserError(str(e).replace(str(folder), repo_id)) from e
         size = sum(file.stat().st_size for file in folder.rglob('*') if file.is_file())
     console.print(f'pulled   {repo_id}, commit {snapshot.name[:7]}, {size:,} bytes')
     console.print(f'network  {model.pretrained_cfg["architecture"]}, {model.num_classes} classes; loaded by timm')
@@ -226,7 +227,7 @@ def make_folder(
         return found.lines
 
     if model_name or ema is not None:
-        raise ValueError(f'{source} is a Hub folder, whose config.json says it all: leave out --model and --ema.')
+        raise UserError(f'{source} is a Hub folder, whose config.json says it all: leave out --model and --ema.')
     model = load_hub_folder(source)
     cfg = model.pretrained_cfg
     check_label_names(names, model.num_classes)
@@ -247,31 +248,31 @@ def read_label_names(file: Path) -> List[str]:
     """ Class names of a file: a JSON list, or a name in each line.
 
     Raises:
-        ValueError: If there are none, or if it is no text.
+        UserError: If there are none, or if it is no text.
     """
     try:
         text = file.read_text(encoding='utf-8-sig')  # some editors begin a file so
         names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().split('\n')]
     except ValueError as e:
-        raise ValueError(f'{file} can not be read as class names, it is damaged: {e}.') from None
+        raise UserError(f'{file} can not be read as class names, it is damaged: {e}.') from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise ValueError(f'{file} names no classes, or not all: give a JSON list of names, or a name in each line.')
+        raise UserError(f'{file} names no classes, or not all: give a JSON list of names, or a name in each line.')
     return names
 
 
 def check_label_names(names: Optional[List[str]], num_classes: int) -> None:
-    """ Raise a ValueError if there are names, but not one for each class."""
+    """ Raise a UserError if there are names, but not one for each class."""
     if names is not None and len(names) != num_classes:
-        raise ValueError(f'There are {len(names)} class names for {num_classes} classes: give one for each, in order.')
+        raise UserError(f'There are {len(names)} class names for {num_classes} classes: give one for each, in order.')
 
 
 def read_card(file: Path, license: Optional[str]) -> str:
-    """ Text of a model card, with another licence if one is given; raise a ValueError if it is no card."""
+    """ Text of a model card, with another licence if one is given; raise a UserError if it is no card."""
     text = file.read_text(encoding='utf-8')
     try:
         card = ModelCard(text, ignore_metadata_errors=True)
     except Exception as e:
-        raise ValueError(f'{file} has a front matter that is no YAML: {" ".join(str(e).split())[:200]}') from None
+        raise UserError(f'{file} has a front matter that is no YAML: {" ".join(str(e).split())[:200]}') from None
     if license:
         card.data['license'] = license
         return str(card)
@@ -279,7 +280,7 @@ def read_card(file: Path, license: Optional[str]) -> str:
 
 
 def validate_card(text: str) -> None:
-    """ Ask the Hub whether it takes a card, and raise a ValueError that says what it has against it."""
+    """ Ask the Hub whether it takes a card, and raise a UserError that says what it has against it."""
     try:
         ModelCard(text, ignore_metadata_errors=True).validate()
     except ValueError as e:
@@ -287,42 +288,42 @@ def validate_card(text: str) -> None:
             said = '; '.join(' '.join(error['message'].split()) for error in json.loads(str(e))['errors'])
         except (ValueError, LookupError, TypeError):
             said = ' '.join(str(e).split())
-        raise ValueError(f'The Hub does not take the model card, README.md: {said}') from None
+        raise UserError(f'The Hub does not take the model card, README.md: {said}') from None
 
 
 def check_repo_id(repo_id: str) -> None:
-    """ Raise a ValueError if this is not user/name."""
+    """ Raise a UserError if this is not user/name."""
     validate_repo_id(repo_id)
     if repo_id.count('/') != 1:
-        raise ValueError(f'{repo_id!r} names no repository: give user/name.')
+        raise UserError(f'{repo_id!r} names no repository: give user/name.')
 
 
 def check_revision(revision: Optional[str]) -> None:
-    """ Raise a ValueError if this can't be a branch, tag or commit."""
+    """ Raise a UserError if this can't be a branch, tag or commit."""
     if revision is not None and not _REVISION.fullmatch(revision):
-        raise ValueError(f'{revision!r} can not be a revision: give a branch, a tag or a commit.')
+        raise UserError(f'{revision!r} can not be a revision: give a branch, a tag or a commit.')
 
 
 def read_token() -> Optional[str]:
     """ Token, None if there is none.
 
     Raises:
-        ValueError: If it could not be sent, which would end with a message that shows it.
+        UserError: If it could not be sent, which would end with a message that shows it.
     """
     token = get_token()
     if token and not (token.isascii() and token.isprintable() and ' ' not in token):
-        raise ValueError('The token has characters that no token has: copy it once more.')
+        raise UserError('The token has characters that no token has: copy it once more.')
     return token
 
 
 def check_user(api: HfApi) -> str:
     """ Name of the user, if there is a token that may write."""
     if read_token() is None:
-        raise RuntimeError(f'There is no token for {api.endpoint}: run `hf auth login`, or set HF_TOKEN.')
+        raise UserError(f'There is no token for {api.endpoint}: run `hf auth login`, or set HF_TOKEN.')
     user = api.whoami()
     role = user.get('auth', {}).get('accessToken', {}).get('role')
     if role == 'read':
-        raise RuntimeError(f'The token of {user["name"]} may only read: take one that may write.')
+        raise UserError(f'The token of {user["name"]} may only read: take one that may write.')
     return user['name']
 
 
@@ -339,7 +340,7 @@ def look_up(
         Last commit, None if there is no repository yet; its files; and whether the branch has to be made of main.
 
     Raises:
-        RuntimeError: If it can't be pushed upon.
+        UserError: If it can't be pushed upon.
     """
     may_be_made = not (create_pr or revision is not None and revision.startswith('refs/'))
     try:
@@ -348,24 +349,24 @@ def look_up(
         raise
     except RepositoryNotFoundError:
         if revision and not may_be_made:
-            raise RuntimeError(f'{repo_id} is not there yet, and so has no {revision}: leave out --revision.') from None
+            raise UserError(f'{repo_id} is not there yet, and so has no {revision}: leave out --revision.') from None
         return None, [], revision not in (None, 'main')
     if private and not info.private:
-        raise RuntimeError(f'{repo_id} is there already and public: make it private in its settings first.')
+        raise UserError(f'{repo_id} is there already and public: make it private in its settings first.')
     is_new_branch = False
     if revision:
         refs = api.list_repo_refs(repo_id, include_pull_requests=True)
         if revision in {ref.name for ref in refs.tags}:
-            raise RuntimeError(f'{revision} is a tag of {repo_id}: give a branch.')
+            raise UserError(f'{revision} is a tag of {repo_id}: give a branch.')
         branches = {ref.name for ref in refs.branches} | {ref.ref for ref in refs.pull_requests or []}
         is_new_branch = revision not in branches
         if is_new_branch and not may_be_made:
-            raise RuntimeError(f'{repo_id} has no {revision}: give a branch that is there.')
+            raise UserError(f'{repo_id} has no {revision}: give a branch that is there.')
         if not is_new_branch:
             info = api.model_info(repo_id, revision=revision)
     there = [file.rfilename for file in info.siblings or []]
     if '.gitignore' in there:  # by which huggingface_hub may leave out weights and commit the rest
-        raise RuntimeError(f'{repo_id} has a .gitignore, which may keep weights out: remove it there first.')
+        raise UserError(f'{repo_id} has a .gitignore, which may keep weights out: remove it there first.')
     return info.sha, there, is_new_branch
 
 
@@ -392,7 +393,7 @@ def told_plainly(repo_id: str, revision: Optional[str], create_pr: bool = False)
     for bar in list(getattr(tqdm, '_instances', ())):  # huggingface_hub leaves it open, and the line would stick to it
         bar.close()
     token = get_token()
-    raise RuntimeError(line.replace(token, '<token>') if token else line) from None
+    raise UserError(line.replace(token, '<token>') if token else line) from None
 
 
 def _reason(error: BaseException, at: str, is_of_http: bool) -> str:

@@ -9,6 +9,8 @@ from typing import Any, Dict, Optional
 
 import yaml
 
+from ..shared.errors import UserError
+
 __all__ = ['find_checkpoint', 'read_args', 'read_training', 'Training']
 
 # in this order; the first is the best by the metric
@@ -47,12 +49,12 @@ def find_checkpoint(folder: Path) -> Path:
     """ Checkpoint in an output folder of train.py.
 
     Raises:
-        ValueError: If there is none.
+        UserError: If there is none.
     """
     for name in _CHECKPOINTS:
         if (folder / name).is_file():
             return folder / name
-    raise ValueError(
+    raise UserError(
         f"{folder} is neither a Hub folder, with a config.json, nor one of train.py's, with a {_CHECKPOINTS[0]}.")
 
 
@@ -60,7 +62,7 @@ def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
     """ Arguments of a training by timm, from its checkpoint or from the args.yaml beside it, none if there are none.
 
     Raises:
-        RuntimeError: If args.yaml is damaged.
+        UserError: If args.yaml is damaged.
     """
     if isinstance(checkpoint.get('args'), Namespace):
         return vars(checkpoint['args'])
@@ -70,7 +72,7 @@ def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
     try:
         args = yaml.safe_load(beside.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise RuntimeError(f'{beside} is damaged, it is no YAML: {" ".join(str(e).split())}.') from None
+        raise UserError(f'{beside} is damaged, it is no YAML: {" ".join(str(e).split())}.') from None
     return {str(key): value for key, value in args.items()} if isinstance(args, dict) else {}
 
 

@@ -4,15 +4,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from .errors import UserError
+
 __all__ = ['check_file', 'read_image']
 
 
 def check_file(file: Path) -> None:
-    """ Raise a ValueError if there is no file."""
+    """ Raise a UserError if there is no file."""
     if not file.exists():
-        raise ValueError(f'{file} is not there: give the files of images.')
+        raise UserError(f'{file} is not there: give the files of images.')
     if file.is_dir():
-        raise ValueError(f'{file} is a folder: give the files of images.')
+        raise UserError(f'{file} is a folder: give the files of images.')
 
 
 def read_image(file: Path, turn: bool = True) -> Image.Image:
@@ -23,7 +25,7 @@ def read_image(file: Path, turn: bool = True) -> Image.Image:
         turn: Turn it as its camera was held.
 
     Raises:
-        ValueError: If it is none, or a damaged one.
+        UserError: If it is none, or a damaged one.
     """
     try:
         with Image.open(file) as opened:
@@ -32,7 +34,7 @@ def read_image(file: Path, turn: bool = True) -> Image.Image:
         if image.mode.startswith('I'):  # 16 bits, of which PIL would cut off what is above 255
             image = Image.fromarray((np.asarray(image).astype(float) / 257).round().clip(0, 255).astype('uint8'))
         if image.mode == 'F':
-            raise ValueError('pixels of floating point')
+            raise UserError('pixels of floating point')
         return image
     except Exception as e:  # what bytes that are no image lead to is anyone's guess
-        raise ValueError(f'{file} can not be read as an image ({type(e).__name__}): repair it or leave it out.') from e
+        raise UserError(f'{file} can not be read as an image ({type(e).__name__}): repair it or leave it out.') from e

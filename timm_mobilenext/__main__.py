@@ -1,0 +1,4 @@
+""" `python -m timm_mobilenext`, which torchrun needs"""
+from .cli.main import main
+
+main()

@@ -1,0 +1,76 @@
+""" Settings, which are dataclasses, as the options of a command"""
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Callable, get_type_hints, Optional
+
+import typer
+
+from ..shared.errors import shown, UserError
+
+__all__ = ['settings_command']
+
+
+def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Callable:
+    """ Decorator of a function of one dataclass, which makes it a command with the fields as options.
+
+    Args:
+        app: App that gets the command.
+        name: Name of the command.
+        recipe: Take a `--config` too, a YAML file of these settings; what is given beside it wins.
+    """
+
+    def decorate(function: Callable[[Any], None]) -> Callable[[Any], None]:
+        hint, = [value for key, value in get_type_hints(function).items() if key != 'return']
+
+        def command(**settings: Any) -> None:
+            settings.pop('config', None)
+            function(hint(**settings))
+
+        hints = get_type_hints(hint, include_extras=True)
+        fields = [(field.name, default_of(field)) for field in dataclasses.fields(hint)]
+        if recipe:
+            hints['config'] = Annotated[Optional[Path], typer.Option(
+                '--config', metavar='FILE', exists=True, dir_okay=False, is_eager=True,
+                callback=recipe_reader(hint, name),
+                help='Recipe: a YAML file of these settings. Options given beside it win.')]
+            fields.insert(0, ('config', None))
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
+            inspect.Parameter(key, keyword, default=default, annotation=hints[key]) for key, default in fields])
+        command.__annotations__ = hints
+        command.__doc__ = function.__doc__
+        app.command(name)(command)
+        return function
+
+    return decorate
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def recipe_reader(settings: Any, command: str) -> Callable:
+    """ Callback that takes the settings of a YAML file as defaults of a command."""
+    known = {field.name for field in dataclasses.fields(settings)}
+
+    def read(context: typer.Context, file: Optional[Path]) -> Optional[Path]:
+        if file is None:
+            return None
+        import yaml
+
+        try:
+            values = yaml.safe_load(file.read_text(encoding='utf-8'))
+        except (yaml.YAMLError, UnicodeDecodeError) as e:
+            raise UserError(f'{file} is not YAML: {shown(" ".join(str(e).split()))}') from None
+        if not isinstance(values, dict):
+            raise UserError(f'{file} holds no settings: give lines such as "lr: 0.01".')
+        for key in values:
+            if key not in known:
+                raise UserError(f'{file} has a setting {shown(str(key))!r}, which {command} does not know.')
+        context.default_map = {**(context.default_map or {}), **values}
+        return file
+
+    return read

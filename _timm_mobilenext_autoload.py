@@ -55,7 +55,7 @@ class _Loader:
 
 def _register():
     try:
-        import timm_mobilenext.models.mobilenext  # noqa: F401
+        import timm_mobilenext.models  # noqa: F401
     except Exception as e:  # whatever it is, timm itself must stay usable
         import warnings
 

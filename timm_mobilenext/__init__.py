@@ -5,9 +5,16 @@ from typing import Any, TYPE_CHECKING
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .models.builder import BlockStringError, decode_arch_def, SandglassNetBuilder
-    from .models.mobilenext import create_mobilenext, MobileNeXt, MobileNeXtFeatures
-    from .models.sandglass import GhostSandglassBlock, SandglassBlock
+    from .models import (
+        BlockStringError,
+        create_mobilenext,
+        decode_arch_def,
+        GhostSandglassBlock,
+        MobileNeXt,
+        MobileNeXtFeatures,
+        SandglassBlock,
+        SandglassNetBuilder,
+    )
 
 __all__ = [
     'BlockStringError', 'create_mobilenext', 'decode_arch_def', 'GhostSandglassBlock', 'MobileNeXt',
@@ -19,13 +26,13 @@ def __getattr__(name: str) -> Any:
     """ The names above, which need torch and timm, when they are asked for."""
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    from .models import mobilenext
+    from . import models
 
-    return getattr(mobilenext, name)
+    return getattr(models, name)
 
 
 if 'timm.models' in sys.modules:
-    from .models import mobilenext  # noqa: F401
+    from . import models  # noqa: F401
 else:
     from _timm_mobilenext_autoload import arm
 

@@ -1,1 +1,11 @@
 """ What timm sees: the sandglass block, its block strings, and the registered networks"""
+from .block_strings import BlockStringError, decode_arch_def
+from .builder import SandglassNetBuilder
+from .mobilenext import create_mobilenext
+from .network import MobileNeXt, MobileNeXtFeatures
+from .sandglass import GhostSandglassBlock, SandglassBlock
+
+__all__ = [
+    'BlockStringError', 'create_mobilenext', 'decode_arch_def', 'GhostSandglassBlock', 'MobileNeXt',
+    'MobileNeXtFeatures', 'SandglassBlock', 'SandglassNetBuilder',
+]

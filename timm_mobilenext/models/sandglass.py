@@ -8,12 +8,11 @@ Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnex
 beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Tuple, Type
 
 import torch
 import torch.nn as nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils.checkpoint import checkpoint
 
 from timm.layers import (
     Conv2dSame,
@@ -27,8 +26,8 @@ from timm.layers import (
 )
 
 __all__ = [
-    'SandglassBlock', 'GhostSandglassBlock', 'NarrowSandglassBlock', 'NarrowStages', 'DW_POSITIONS',
-    'REDUCE_CHS_FNS', 'check_identity_multiplier', 'fold_bn', 'reduce_channels', 'reduce_channels_even',
+    'SandglassBlock', 'GhostSandglassBlock', 'DW_POSITIONS', 'REDUCE_CHS_FNS', 'check_identity_multiplier', 'fold_bn',
+    'reduce_channels', 'reduce_channels_even',
 ]
 
 ModuleType = Type[nn.Module]
@@ -44,11 +43,11 @@ def check_identity_multiplier(multiplier: float) -> float:
         The multiplier, unchanged.
 
     Raises:
-        ValueError: If it is no number in (0, 1].
+        ValueError: If it is not a number in (0, 1].
     """
     if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)) or not 0. < multiplier <= 1.:
         raise ValueError(
-            f'identity_multiplier {multiplier!r} is no number in (0, 1]: give the part of the channels that gets the'
+            f'identity_multiplier {multiplier!r} is not a number in (0, 1]: give the part of the channels that gets the'
             ' shortcut, e.g. 0.5 (noskip=True for none).')
     return multiplier
 
@@ -177,7 +176,7 @@ class SandglassBlock(nn.Module):
         dd = {'device': device, 'dtype': dtype}
         super().__init__()
         if dw_position not in DW_POSITIONS:
-            raise ValueError(f'dw_position {dw_position!r} is none of {", ".join(DW_POSITIONS)}.')
+            raise ValueError(f'dw_position {dw_position!r} is not one of {", ".join(DW_POSITIONS)}.')
         if not exp_ratio >= 1:
             raise ValueError(f'exp_ratio {exp_ratio!r} of a sandglass block is not at least 1: it divides the width.')
         check_identity_multiplier(identity_multiplier)
@@ -268,33 +267,33 @@ class SandglassBlock(nn.Module):
         else:  # location == 'bottleneck', block output
             return dict(module='', num_chs=self.out_chs)
 
-    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+    def dw_before(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv_dw1(x)
+        x = self.bn1(x)
+        return self.aa1(x)
+
+    def reduce(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_pw1(x)
-        x = self.bn2(x)
+        return self.bn2(x)
+
+    def expand(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_pw2(x)
-        x = self.bn3(x)
-        return x
+        return self.bn3(x)
+
+    def dw_after(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv_dw2(x)
+        x = self.bn4(x)
+        return self.aa2(x)
+
+    def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x
         if self.dw_in_bottleneck:
-            x = self.conv_pw1(x)
-            x = self.bn2(x)
-            x = self.conv_dw1(x)
-            x = self.bn1(x)
-            x = self.conv_dw2(x)
-            x = self.bn4(x)
-            x = self.aa2(x)
-            x = self.conv_pw2(x)
-            x = self.bn3(x)
+            x = self.expand(self.dw_after(self.dw_before(self.reduce(x))))
         else:
-            x = self.conv_dw1(x)
-            x = self.bn1(x)
-            x = self.aa1(x)
-            x = self.bottleneck(x)
-            x = self.conv_dw2(x)
-            x = self.bn4(x)
-            x = self.aa2(x)
+            x = self.dw_after(self.bottleneck(self.dw_before(x)))
         x = self.se(x)
         if self.has_skip:
             x = self.drop_path(x)
@@ -323,120 +322,7 @@ class GhostSandglassBlock(SandglassBlock):
     bypass_ratio = 0.5
 
     def bottleneck(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.bypass_chs:
+            return self.expand(self.reduce(x))
         n = self.conv_pw1.in_channels
-        bypass = x[:, n:]
-        if self.bypass_chs:
-            x = x[:, :n]
-        x = self.conv_pw1(x)
-        x = self.bn2(x)
-        x = self.conv_pw2(x)
-        x = self.bn3(x)
-        if self.bypass_chs:
-            x = torch.cat([x, bypass], dim=1)
-        return x
-
-
-class NarrowSandglassBlock(SandglassBlock):
-    """ Sandglass block w/ narrow shortcut
-
-    Not the wide tensors of successive blocks are added but the narrow ones, from the reduction of one block to that of
-    the next, where they have the same shape. Cut there, the same layers in the same order are inverted residuals:
-    expansion, depthwise convolutions, reduction. The paper's ablation of shortcuts on low-dimensional features.
-    """
-
-    def __init__(
-            self,
-            in_chs: int,
-            out_chs: int,
-            narrow_chs: int = 0,
-            stride: int = 1,
-            noskip: bool = False,
-            identity_multiplier: float = 1.0,
-            dw_position: str = 'both',
-            downsample: bool = False,
-            **kwargs: Any,
-    ):
-        """
-        Args:
-            in_chs: Input channels (wide).
-            out_chs: Output channels (wide).
-            narrow_chs: Channels of the narrow tensor of the block before, 0 if there is none of the input's resolution.
-            stride: Stride.
-            noskip: No shortcut.
-            identity_multiplier: Of the wide shortcut alone, 1 here.
-            dw_position: Where the depthwise convolutions sit.
-            downsample: The block was designed with stride 2, though the stride has become a dilation since.
-            **kwargs: Arguments of `SandglassBlock`.
-
-        Raises:
-            ValueError: If an identity multiplier is given, or an argument of `SandglassBlock` is impossible.
-        """
-        downsample = downsample or stride > 1
-        super().__init__(
-            in_chs,
-            out_chs,
-            stride=stride,
-            noskip=True,
-            dw_position=dw_position,
-            downsample=downsample,
-            **kwargs,
-        )
-        if identity_multiplier != 1.0:
-            raise ValueError(
-                f'identity_multiplier {identity_multiplier!r} is of the wide shortcut: leave it out with narrow_skip.')
-        mid_chs = self.conv_pw1.out_channels
-        downsample_first = downsample and dw_position == 'before'
-        self.has_skip = mid_chs == narrow_chs and not (noskip or downsample_first)
-        # what the next block is given
-        self.narrow_chs = 0 if downsample and not downsample_first else mid_chs
-
-    def forward(  # type: ignore[override]
-            self,
-            x: torch.Tensor,
-            narrow: Optional[torch.Tensor] = None,
-    ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """ Wide tensor and the narrow tensor of the block before, to the same two of this block."""
-        if not self.dw_in_bottleneck:
-            x = self.conv_dw1(x)
-            x = self.bn1(x)
-            x = self.aa1(x)
-        x = self.conv_pw1(x)
-        x = self.bn2(x)
-        if self.has_skip:
-            assert narrow is not None, 'a block with a narrow shortcut needs the narrow tensor of the block before'
-            x = self.drop_path(x) + narrow
-        narrow = x
-        if self.dw_in_bottleneck:
-            x = self.conv_dw1(x)
-            x = self.bn1(x)
-            x = self.conv_dw2(x)
-            x = self.bn4(x)
-            x = self.aa2(x)
-        x = self.conv_pw2(x)
-        x = self.bn3(x)
-        if not self.dw_in_bottleneck:
-            x = self.conv_dw2(x)
-            x = self.bn4(x)
-            x = self.aa2(x)
-        x = self.se(x)
-        return x, narrow
-
-
-class NarrowStages(nn.Sequential):
-    """ Stages of `NarrowSandglassBlock`, each of which hands its narrow tensor on to the next, also across stages"""
-
-    def forward_stages(self, x: torch.Tensor, grad_checkpointing: bool = False) -> List[torch.Tensor]:
-        """ Output of each stage."""
-        outputs = []
-        narrow: Optional[torch.Tensor] = None
-        for stage in self:
-            for block in stage:  # type: ignore[attr-defined]
-                if grad_checkpointing and not torch.jit.is_scripting():
-                    x, narrow = checkpoint(block, x, narrow, use_reentrant=False)
-                else:
-                    x, narrow = block(x, narrow)
-            outputs.append(x)
-        return outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.forward_stages(x)[-1]
+        return torch.cat([self.expand(self.reduce(x[:, :n])), x[:, n:]], dim=1)

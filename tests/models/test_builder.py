@@ -20,6 +20,7 @@ from timm_mobilenext import (
     GhostSandglassBlock,
     SandglassBlock,
 )
+from timm_mobilenext.models import block_strings
 
 quick = settings(deadline=None, max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -492,3 +493,43 @@ def test_block_that_is_no_string(block):
     with pytest.raises(BlockStringError) as info:
         create_mobilenext([[block]])
     check(str(block), str(info.value))
+
+
+class Broken(torch.nn.Module):
+    """An attention layer of a user's, with a bug."""
+
+    def __init__(self, channels, **kwargs):
+        super().__init__()
+        self.size = len(channels)
+
+
+def test_fault_of_a_users_own_layer_keeps_its_traceback():
+    with pytest.raises(TypeError, match="no len") as info:
+        create_mobilenext([['sg_r1_k3_s2_e2_c32_se0.25']], se_layer=Broken)
+    assert info.traceback[-1].frame.code.name == '__init__' and 'test_builder' in str(info.traceback[-1].path)
+
+
+@pytest.fixture
+def later_timm(monkeypatch):
+    """timm with a block type `new`, and a token zz in all of its types."""
+    decode = block_strings.decode_block_str
+
+    def decode_later(block_str):
+        block_type, *tokens = block_str.split('_')
+        known = [token for token in tokens if not token.startswith('zz')]
+        args, num_repeat = decode('_'.join(['ir' if block_type == 'new' else block_type, *known]))
+        return dict(args, block_type=block_type, zz=[token for token in tokens if token not in known]), num_repeat
+
+    monkeypatch.setattr(block_strings, 'decode_block_str', decode_later)
+    block_strings._is_read.cache_clear()
+    yield
+    block_strings._is_read.cache_clear()
+
+
+@pytest.mark.parametrize('block_type', ['new', 'ir'])
+def test_type_and_token_of_a_later_timm(block_type, later_timm):
+    """What timm reads, we take, though no line here knows of it."""
+    ((args,),) = decode_arch_def([[f'{block_type}_r1_k3_s1_e4_c32_zz5']])
+    assert (args['block_type'], args['zz'], args['out_chs']) == (block_type, ['zz5'], 32)
+    with pytest.raises(BlockStringError, match='unknown token "yy5"'):
+        decode_arch_def([[f'{block_type}_r1_k3_s1_e4_c32_yy5']])

@@ -43,8 +43,8 @@ BAD_ARGUMENTS = [
     (dict(weight_init='xavier'), ['weight_init', "'xavier'", 'authors, timm']),
     *[(dict(arch_def=value), ['arch_def', repr(value), 'list of lists', '[["sg_'])
       for value in ('sg_r1_k3_s2_c32', [SG], [[SG], SG], [], [[]], [[SG], []], {'a': [SG]}, {SG}, 5)],
-    (dict(arch_def=[[SG, None]]), ['None', 'no string', '"sg_']),
-    (dict(arch_def=[[[SG]]]), [SG, 'no string', '"sg_']),
+    (dict(arch_def=[[SG, None]]), ['None', 'not a string', '"sg_']),
+    (dict(arch_def=[[[SG]]]), [SG, 'not a string', '"sg_']),
     (dict(arch_def=[['sg_r2_k3_s2_e6_cc32']]), ['"sg_r2_k3_s2_e6_cc32"', '"cc32"', 'keepdw']),
 ]
 

@@ -66,23 +66,21 @@ def _decode(block_str: Any) -> Tuple[Dict[str, Any], int]:
         raise BlockStringError(f'Block string "{shown(printable)}": {e}') from None
 
 
-def _split(token: str) -> Tuple[str, str]:
-    """ Key and value of a token of ours. The letters are the key, but for the two keys with letters for a value."""
-    letters = re.match('[a-z]*', token)[0]  # type: ignore[index]
-    key = next((key for key in (letters, letters[:2], letters[:1]) if key in _TOKENS), token)
-    return key, token[len(key):]
-
-
 def _decode_ours(block_type: str, tokens: List[str]) -> Tuple[Dict[str, Any], int]:
     """ Decode a `sg` or `gsg` string, the counterpart of timm's `_decode_block_str`."""
     options: Dict[str, str] = {}
     for token in tokens:
-        key, value = _split(token)
-        if key not in _TOKENS:
+        letters = re.match('[a-z]*', token)[0]  # type: ignore[index]
+        # the letters are the key, but for the two keys with letters for a value
+        key = next((key for key in (letters, letters[:2], letters[:1]) if key in _TOKENS), '')
+        pattern, expected = _TOKENS.get(key, _NOTHING)
+        value = token[len(key):]
+        is_valid = re.fullmatch(pattern, value, flags=re.ASCII)
+        if not key or not is_valid and key != letters:
+            hint = f'; after "{key}" it needs {expected}' if key else ''
             raise BlockStringError(
-                f'unknown token "{token}", a block of type {block_type} takes {", ".join(_TOKENS)}.')
-        pattern, expected = _TOKENS[key]
-        if not re.fullmatch(pattern, value, flags=re.ASCII):
+                f'unknown token "{token}", a block of type {block_type} takes {", ".join(_TOKENS)}{hint}.')
+        if not is_valid:
             raise BlockStringError(f'token "{token}" needs {expected} after "{key}".')
         if key in options:
             raise BlockStringError(f'token "{token}" repeats "{key}", allowed once.')

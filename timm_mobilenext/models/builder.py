@@ -99,9 +99,13 @@ class SandglassNetBuilder(EfficientNetBuilder):
             stages = super().__call__(in_chs, model_block_args)
         except BlockStringError:
             raise
-        except _BUILD_ERRORS as e:
+        except (*_BUILD_ERRORS, KeyError) as e:
+            if isinstance(e, KeyError) and e.args != ('exp_ratio',):
+                raise
+            reason = first_line(e) if not isinstance(e, KeyError) else (
+                'the block that ends the space-to-depth region of a block with "d" needs a reduction, "e".')
             raise BlockStringError(
-                f'Block strings {", ".join(block_strs)} cannot be built one after the other: {first_line(e)}') from e
+                f'Block strings {", ".join(block_strs)} cannot be built one after the other: {reason}') from e
         for feature in self.features:
             # a feature stands for the stage that ends there, its resolution changes with the next
             next_idx = feature['stage']

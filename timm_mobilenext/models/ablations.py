@@ -16,9 +16,9 @@ __all__ = ['narrow_kwargs', 'NarrowMobileNeXt', 'NarrowNetBuilder', 'NarrowSandg
 class NarrowSandglassBlock(SandglassBlock):
     """ Sandglass block w/ narrow shortcut
 
-    Not the wide tensors of successive blocks are added but the narrow ones, from the reduction of one block to that of
-    the next, where they have the same shape. Cut there, the same layers in the same order are inverted residuals:
-    expansion, depthwise convolutions, reduction. The paper's ablation of shortcuts on low-dimensional features.
+    The shortcut joins the narrow tensors of successive blocks, from one reduction to the next, where their shapes are
+    the same. Cut there, the same layers in the same order are inverted residuals: expansion, depthwise convolutions,
+    reduction. This is the paper's ablation of shortcuts on low-dimensional features.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class NarrowSandglassBlock(SandglassBlock):
         Args:
             in_chs: Input channels (wide).
             out_chs: Output channels (wide).
-            narrow_chs: Channels of the narrow tensor of the block before, 0 if there is none of the input's resolution.
+            narrow_chs: Channels of the narrow tensor of the block before. 0 where its resolution is another.
             stride: Stride.
             noskip: No shortcut.
             identity_multiplier: Of the wide shortcut alone, 1 here.
@@ -87,7 +87,7 @@ class NarrowSandglassBlock(SandglassBlock):
 
 
 class NarrowStages(nn.Sequential):
-    """ Stages of `NarrowSandglassBlock`, each of which hands its narrow tensor on to the next, also across stages"""
+    """ Stages of `NarrowSandglassBlock`, which hand on their narrow tensors, also from stage to stage"""
 
     def forward_stages(self, x: torch.Tensor, grad_checkpointing: bool = False) -> List[torch.Tensor]:
         """ Output of each stage."""
@@ -119,7 +119,8 @@ class NarrowNetBuilder(SandglassNetBuilder):
         return block
 
     def __call__(self, *args: Any) -> List[Any]:
-        return [nn.ModuleList(stage) for stage in super().__call__(*args)]  # blocks of two inputs are no sequence
+        # an nn.Sequential cannot run blocks of two inputs
+        return [nn.ModuleList(stage) for stage in super().__call__(*args)]
 
 
 class NarrowMobileNeXt(MobileNeXt):
@@ -165,7 +166,7 @@ class NarrowMobileNeXt(MobileNeXt):
 
 
 def narrow_kwargs(noskip: bool = False, **kwargs: Any) -> Dict[str, Any]:
-    """ Arguments of a network with narrow shortcuts; raise a ValueError if its blocks can't give what is asked for."""
+    """ Arguments of a network with narrow shortcuts; raise a ValueError if they ask for what it does not have."""
     if noskip:
         raise ValueError('noskip=True and narrow_skip=True contradict each other: leave one out.')
     kwargs['model_cls'] = NarrowMobileNeXt

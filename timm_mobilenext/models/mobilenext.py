@@ -1,7 +1,7 @@
 """ MobileNeXt
 
-The networks of sandglass blocks that the paper sets against MobileNetV2, at five widths and with four identity tensor
-multipliers, and the authors' three in the manner of EfficientNet.
+Networks of sandglass blocks: the paper's, which it compares with MobileNetV2, at five widths and with four identity
+tensor multipliers, and the authors' three in the manner of EfficientNet.
 
 Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
 
@@ -42,9 +42,9 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
             model_cls = MobileNeXtFeatures
     pretrained_strict = kwargs.pop('pretrained_strict', True)
     if pretrained:
-        told = ('pretrained_cfg', 'cache_dir', 'num_classes', 'in_chans')
+        wishes = {key: kwargs.get(key) for key in ('pretrained_cfg', 'cache_dir', 'num_classes', 'in_chans')}
         kwargs['pretrained_cfg_overlay'] = weights_overlay(
-            variant, overlay=kwargs.get('pretrained_cfg_overlay'), **{key: kwargs.get(key) for key in told})
+            variant, overlay=kwargs.get('pretrained_cfg_overlay'), **wishes)
 
     model = build_model_with_cfg(
         model_cls,
@@ -58,7 +58,7 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
     )
     if features_mode == 'cls':
         model.pretrained_cfg = model.default_cfg = pretrained_cfg_for_features(model.pretrained_cfg)
-    for m in (model, getattr(model, 'model', model)):  # weights are loaded, and a cfg is no place for them
+    for m in (model, getattr(model, 'model', model)):  # the weights are loaded, and a cfg does not keep them
         m.pretrained_cfg.pop('state_dict', None)
     return model
 
@@ -190,7 +190,7 @@ def create_mobilenext(arch_def: List[List[str]], **kwargs: Any) -> nn.Module:
         **kwargs: As for `timm.create_model`.
 
     Raises:
-        ValueError: If the definition can't be built.
+        ValueError: If the definition cannot be built.
     """
     return create_model('mobilenext_100', arch_def=arch_def, **kwargs)
 
@@ -222,7 +222,7 @@ def _cifar10_cfg(file: str, top1: float, top5: float, **kwargs: Any) -> Dict[str
     """ Weights of ours that come with the package, with the accuracy that timm's validate.py measured."""
     return _cfg(
         file=str(Path(__file__).parents[1] / 'weights' / file),
-        # an image of CIFAR-10 is all of its object, so none of a photograph is cut off
+        # an image of CIFAR-10 shows its whole object, so a photograph is not cropped either
         num_classes=10, input_size=(3, 64, 64), pool_size=(2, 2), crop_pct=1.0, crop_mode='squash',
         label_names=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'),
         notes=(f"CIFAR-10 top-1 {top1}, top-5 {top5} by timm's validate.py",),

@@ -26,8 +26,8 @@ BlockArgs = List[List[Dict[str, Any]]]
 def _init_weight_authors(m: nn.Module, n: str = '') -> None:
     """ Weight initialization of the authors
 
-    Convolutions by their whole fan-out, groups not counted, which makes a depthwise convolution's weights small; the
-    linear layer normal with a deviation of 0.01.
+    Convolutions are drawn by their whole fan-out. Groups do not count, so the weights of a depthwise convolution are
+    small. The linear layer is normal with a deviation of 0.01.
     """
     if isinstance(m, nn.Conv2d):
         fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
@@ -43,7 +43,7 @@ def _init_weight_authors(m: nn.Module, n: str = '') -> None:
 
 
 def _init_weight_torch(m: nn.Module, n: str = '') -> None:
-    """ Weight initialization of PyTorch, which the layers have been made with."""
+    """ Weight initialization of PyTorch: the layers have drawn it themselves."""
 
 
 # None is timm's own scheme
@@ -82,23 +82,25 @@ class MobileNeXtTrunk(nn.Module):
             in_chans: Number of input channels.
             stem_size: Number of output channels in stem.
             fix_stem: If True, don't scale stem channels.
-            output_stride: Output stride of network, 32 as designed; less turns strides into dilation.
+            output_stride: Output stride of network. It is designed for 32; less turns strides into dilation.
             pad_type: Padding type.
             act_layer: Activation layer, ReLU6 if None.
             norm_layer: Normalization layer, BatchNorm2d if None.
             aa_layer: Anti-aliasing layer.
             se_layer: Squeeze-and-excitation layer.
             round_chs_fn: Channel rounding function.
-            reduce_chs_fn: Width of a bottleneck, of the widths in and out and the reduction: the rule of the 'authors'
-                for MobileNetV2-style networks, which keeps a sixth of the output at least, the 'even' one of
-                EfficientNet-style ones, which does not, or a function.
+            reduce_chs_fn: Rule for the width of a bottleneck. 'authors' is that of MobileNetV2-style networks and keeps
+                at least a sixth of the output. 'even' is that of EfficientNet-style networks. Or a function of input
+                channels, output channels and reduction.
             drop_rate: Dropout rate for classifier.
             drop_path_rate: Drop path rate for stochastic depth.
-            feature_location: 'bottleneck' for the output of the last block of each resolution, 'expansion' for the
-                wide tensor that enters that block's second depthwise convolution, 'downsample' for the one that enters
-                the strided depthwise convolution of the block after (of the last block, as 'expansion').
-            weight_init: Weight initialization, the 'authors' scheme for MobileNetV2-style networks, that of 'timm' for
-                EfficientNet-style ones, or the layers' own of 'torch', the authors' for EfficientNet-style ones.
+            feature_location: Where the features of each resolution are taken. 'bottleneck': the output of its last
+                block. 'expansion': the wide tensor that enters the second depthwise convolution of that block.
+                'downsample': the wide tensor that enters the strided depthwise convolution of the next block; behind
+                the last block, as 'expansion'.
+            weight_init: Weight initialization. 'authors': the authors' scheme for MobileNetV2-style networks. 'timm':
+                timm's for EfficientNet-style networks. 'torch': the layers' own, as the authors' EfficientNet-style
+                networks have it.
 
         Raises:
             ValueError: If an argument is impossible.
@@ -144,7 +146,7 @@ class MobileNeXtTrunk(nn.Module):
         self.feature_info: Any = builder.features
         self.num_features: Any = builder.in_chs
 
-        # timm's reparameterize_model visits children and never the network itself: this child calls on it for the stem
+        # timm's reparameterize_model visits the children of a network, so this child folds the stem for it
         self.stem_fold = nn.Identity()
         self.stem_fold.reparameterize = self._fold_stem  # type: ignore[assignment]
         self.register_load_state_dict_pre_hook(convert_pre_hook)
@@ -201,16 +203,16 @@ class MobileNeXt(MobileNeXtTrunk, EfficientNet):
         Raises:
             ValueError: If an argument is impossible.
         """
-        # features of the classifier are block outputs, so feature_location is no argument of it
+        # a classifier's features are block outputs, whatever the location, so it is not an argument
         super().__init__(block_args, feature_location='bottleneck', device=device, dtype=dtype, **trunk_args)
         self.stage_ends = [f['stage'] for f in self.feature_info]
-        self.conv_head = self.bn2 = nn.Identity()  # there is no head convolution
+        self.conv_head = self.bn2 = nn.Identity()  # timm's have a head convolution here
         self._create_head(num_classes, global_pool, device=device, dtype=dtype)
 
         self.init_weights(needs_reset=False)
 
     def _create_head(self, num_classes: int, global_pool: str, **dd: Any) -> None:
-        """ Pooling + Head, there is no head convolution."""
+        """ Pooling + Head, without a head convolution."""
         if not isinstance(num_classes, int) or num_classes < 0:
             raise ValueError(f'num_classes {num_classes!r} is not a whole number from 0: give 0 for no classifier.')
         try:

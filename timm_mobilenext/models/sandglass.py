@@ -1,7 +1,7 @@
 """ Sandglass blocks of MobileNeXt
 
 The inverted residual turned inside out: wide -> narrow -> wide. The shortcut and both depthwise convolutions sit on the
-wide features, the bottleneck is two linear 1x1 convolutions.
+wide features. The bottleneck is two linear 1x1 convolutions.
 
 Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
 Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnext.py` and `efficient_mnext/model.py`
@@ -84,10 +84,10 @@ def fold_bn(conv: Any, norm: Any) -> nn.Module:
 
     Args:
         conv: Convolution whose weight and bias are replaced.
-        norm: What follows it, folded if it is a batch norm with running statistics.
+        norm: Layer behind it, folded if it is a batch norm with running statistics.
 
     Returns:
-        What is left to run after the convolution: the norm's activation, or the norm itself if it can't be folded.
+        What still runs after the convolution: the norm's activation, or the norm itself where it cannot be folded.
     """
     is_bn = isinstance(norm, (nn.modules.batchnorm._BatchNorm, FrozenBatchNormAct2d))
     # no subclass that makes its weight as it runs, such as StdConv2d
@@ -156,13 +156,13 @@ class SandglassBlock(nn.Module):
             keep_dw: Keep both depthwise convolutions, and no shortcut (authors' `keep_3x3`, used in rows of one block
                 that change channels at stride 1).
             linear_bottleneck: No activation after the narrowing 1x1.
-            linear_output: No activation after the widening 1x1 where `dw_position` 'before' or 'bottleneck' makes that
-                the block's end, as there is none where a depthwise convolution ends it. No effect on other blocks. The
-                authors' `i2rnet_low_id.py`, with both in the bottleneck, has an activation.
+            linear_output: No activation after the widening 1x1 where that ends the block, which `dw_position` 'before'
+                and 'bottleneck' bring about. A depthwise convolution at the end has none either. No effect on other
+                blocks. The authors' `i2rnet_low_id.py`, with both in the bottleneck, has an activation.
             pw_groups: Groups of the 1x1 convolutions, where both depthwise convolutions exist (authors' `group_1x1`).
-            reduce_chs_fn: Width of the bottleneck, of the widths in and out and the reduction.
-            downsample: The block was designed with stride 2, though the stride has become a dilation since. Which
-                convolutions exist, and that there is no shortcut, follows the design.
+            reduce_chs_fn: Function of input channels, output channels and reduction that gives the bottleneck's width.
+            downsample: The block was designed with stride 2, which may have become a dilation since. The design decides
+                which convolutions exist, and that the block has no shortcut.
             act_layer: Activation layer.
             norm_layer: Normalization layer.
             aa_layer: Anti-aliasing layer, takes over the stride.

@@ -1,5 +1,4 @@
 """ Pictures of the tools, as PNG, in one style; needs matplotlib"""
-import math
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
@@ -10,7 +9,7 @@ from PIL import Image, ImageOps
 
 from ..shared.style import FAINT, INK, RIGHT, WRONG
 
-__all__ = ['draw_curves', 'draw_demo', 'draw_predictions', 'History']
+__all__ = ['draw_demo', 'draw_predictions', 'History']
 
 History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
 
@@ -105,25 +104,3 @@ def draw_demo(
     hardest = probabilities.gather(1, targets[:, None])[:, 0].argsort()[:columns].tolist()
     plot_images(0.27, 'the hardest of them, with the least confidence in the true class', hardest)
     figure.savefig(picture, format='png')
-
-
-def draw_curves(file: Path, title: str, rows: Sequence[Dict[str, Any]]) -> None:
-    """ Draw losses and average precision of a detector over the epochs of its training."""
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout='constrained')
-    figure.suptitle(title, color=INK, fontsize=12, fontweight='bold', x=0.01, ha='left')
-    left, right = figure.subplots(1, 2)
-    epochs = [row['epoch'] for row in rows]
-    for axes, heading, lines in (
-            (left, 'loss', {'loss': INK, 'classification': WRONG, 'bbox_regression': FAINT}),
-            (right, 'average precision, %', {'AP': INK, 'AP50': RIGHT}),
-    ):
-        percent = 1 if axes is left else 100
-        for name, color in lines.items():
-            points = [(epoch, percent * row[name]) for epoch, row in zip(epochs, rows, strict=True)
-                      if math.isfinite(row[name])]
-            label = name.replace('bbox_regression', 'boxes').replace('classification', 'classes')
-            said = f'{label} {points[-1][1]:.{3 if axes is left else 1}f}' if points else label
-            axes.plot(*zip(*points, strict=True) if points else ([], []), '.-', color=color, lw=1.5, ms=4, label=said)
-        _dress_curves(axes, heading)
-        axes.legend(frameon=False, fontsize=9)
-    figure.savefig(file, format='png')

@@ -290,9 +290,9 @@ def test_pretrained_weights_of_timm_are_loaded_below():
 
 @pytest.mark.parametrize('arguments, told', [
     (dict(backbone='mobilenxt_100'), "timm has no model 'mobilenxt_100'"),
-    (dict(preset='kitti'), "preset 'kitti' is none of coco, voc"),
+    (dict(preset='kitti'), "preset 'kitti' is not one of coco, voc"),
     (dict(num_classes=0), 'the background is not counted'),
-    (dict(img_size=16), 'less than the 32 pixels'),
+    (dict(img_size=16), 'less than 32 pixels'),
     (dict(class_names=['cat']), 'There are 1 class names for 3 classes'),
     (dict(pretrained=True, checkpoint_path='a.pth'), 'give one of them'),
 ])

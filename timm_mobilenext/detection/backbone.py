@@ -1,6 +1,6 @@
-""" Six feature maps of an image: two of a network of timm, four of extra blocks on top of it
+""" Six feature maps of an image: two from a network of timm, four from extra blocks on top of it
 
-The authors' `ssd/modeling/backbone/mobilenext.py` in https://github.com/Andrew-Qibin/ssdlite-pytorch-mobilenext
+After the authors' `ssd/modeling/backbone/mobilenext.py`: https://github.com/Andrew-Qibin/ssdlite-pytorch-mobilenext
 """
 from collections import OrderedDict
 from pathlib import Path
@@ -14,32 +14,36 @@ from timm.layers import ConvNormAct
 from timm.models import FeatureHooks, is_model_pretrained
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
-from ..shared.errors import UserError
+from ..shared.errors import first_line, UserError
+from ..shared.names import check_model
 
-__all__ = ['check_backbone', 'SSDLiteBackbone']
+__all__ = ['SSDLiteBackbone']
 
 STRIDES = (16, 32)
 # output channels and ratio of the narrow width to the input, each at stride 2
 EXTRAS = ((512, 0.2), (256, 0.25), (256, 0.5), (128, 0.5))
-# what enters the strided depthwise convolution on the way from stride 16 to 32, and for MobileNeXt that of its last
-# block; without the second, it is what the network gives at its end
+# Modules whose input is a feature map. The first is the strided depthwise convolution between strides 16 and 32; the
+# second, in MobileNeXt, is the one in the last block. A network with one tap gives its own output as the second map.
 _TAPS = {
     'mobilenext_': ('blocks.5.0.conv_dw2', 'blocks.7.0.conv_dw2'),
     'mobilenetv2_': ('blocks.5.0.conv_dw',),
 }
 
 
-def check_backbone(name: str) -> None:
-    """ Raise a UserError if timm has no such model."""
-    if not timm.is_model(name):
-        raise UserError(f'timm has no model {name!r} to be a backbone: timm.list_models() lists them.')
-
-
 def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: Any) -> Tuple[Any, Tuple[str, ...]]:
-    """ Network of timm below a detector, and the modules whose input is tapped, none if it gives its features itself.
+    """ Create the network of timm that is below a detector.
+
+    Args:
+        name: Model of timm.
+        img_size: Size of images in pixels, for networks that are made for one size.
+        pretrained: Load pretrained weights.
+        **kwargs: More arguments of `timm.create_model`.
+
+    Returns:
+        The network, and the names of the modules to tap. Without taps, the network returns its feature maps.
 
     Raises:
-        UserError: If it has no maps of strides 16 and 32.
+        UserError: If the network has no feature maps of strides 16 and 32.
     """
     cfg: Any = timm.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
@@ -47,115 +51,154 @@ def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: An
     for prefix, taps in _TAPS.items():
         if name.startswith(prefix):
             return timm.create_model(name, pretrained, num_classes=0, global_pool='', **kwargs), taps
-    try:
-        body: Any = timm.create_model(name, features_only=True, **kwargs)  # to see what it has, without weights
-        strides = body.feature_info.reduction()
-    except (AttributeError, AssertionError, RuntimeError, TypeError) as e:
-        raise UserError(f'{name} gives no feature maps (features_only), which SSDLite needs: {e}') from None
+    strides = find_strides(name, **kwargs)
     absent = [stride for stride in STRIDES if stride not in strides]
     if absent:
-        has = ', '.join(map(str, sorted(set(strides))))
-        raise UserError(f'{name} has no feature map of stride {absent[0]}, only {has}: SSDLite needs 16 and 32.')
+        present = ', '.join(map(str, sorted(set(strides))))
+        raise UserError(f'{name} has no feature map of stride {absent[0]}, only {present}: SSDLite needs 16 and 32.')
     # the deepest of each
     indices = tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES)
     return timm.create_model(name, pretrained, features_only=True, out_indices=indices, **kwargs), ()
 
 
+def create_empty(name: str, **kwargs: Any) -> Any:
+    """ Create a network of timm without weights, for its names and shapes."""
+    try:
+        with torch.device('meta'):
+            return timm.create_model(name, **kwargs)
+    except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
+        return timm.create_model(name, **kwargs)
+
+
+def find_strides(name: str, **kwargs: Any) -> List[int]:
+    """ Strides of the feature maps of a network of timm, from its first layer to its last.
+
+    Raises:
+        UserError: If it gives no feature maps.
+    """
+    try:
+        return create_empty(name, features_only=True, **kwargs).feature_info.reduction()
+    except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError) as e:
+        raise UserError(
+            f'{name} gives no feature maps (features_only), which SSDLite needs: {first_line(e)}') from None
+
+
+def read_body(name: str, checkpoint_path: Union[str, Path]) -> Dict[str, torch.Tensor]:
+    """ Read a checkpoint of a classifier, of timm's or the authors' keys, and leave its classifier out.
+
+    Raises:
+        UserError: If the file cannot be read, or if its weights are another network's.
+    """
+    state_dict, _ = select_state_dict(read_checkpoint(checkpoint_path))
+    model = create_empty(name)
+    heads = model.pretrained_cfg.get('classifier') or ()
+    prefixes = tuple(f'{head}.' for head in ((heads,) if isinstance(heads, str) else heads))
+    body = {
+        key: value for key, value in convert_state_dict(state_dict, model).items() if not key.startswith(prefixes)}
+    own_head = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
+    check_state_dict({**body, **own_head}, model)
+    return body
+
+
 class SSDLiteBackbone(nn.Module):
     """ A network of timm with the authors' extra blocks
 
-    MobileNeXt and MobileNetV2 are tapped as wide as they get: where 576 channels (at width 1.0) enter the strided
-    depthwise convolution of stride 16 to 32, and at 1280 channels of stride 32. Of any other model of timm these are
-    its features of stride 16 and 32.
+    MobileNeXt and MobileNetV2 are tapped where they are widest. At stride 16 this is the input of the depthwise
+    convolution with stride 2: 576 channels at width 1.0. At stride 32 it is the last 1280 channels. Any other model of
+    timm gives its own feature maps of strides 16 and 32.
 
     Shape:
         - input: (B, 3, H, W)
         - output: six maps by name, '0' to '5', of strides 16, 32, 64, ..., 512
     """
 
-    def __init__(self, name: str, img_size: int):
+    def __init__(
+            self,
+            name: str,
+            img_size: int,
+            pretrained: bool = False,
+            checkpoint_path: Optional[Union[str, Path]] = None,
+    ):
         """
         Args:
             name: Model of timm.
-            img_size: Size of images, for networks that are made for one.
+            img_size: Size of images in pixels.
+            pretrained: Load timm's weights.
+            checkpoint_path: Load a checkpoint of the model, with any number of classes.
 
         Raises:
-            UserError: If timm has no such model, or if it has no feature maps of strides 16 and 32.
+            UserError: If timm does not have this model, if it has no feature maps of strides 16 and 32, if it does not
+                take images of this size, or if its weights cannot be loaded.
         """
         super().__init__()
-        check_backbone(name)
+        check_model(name)
         self.name = name
         self.img_size = img_size
-        self.body, taps = create_body(name, img_size)
+        overlay: Dict[str, Any] = {}
+        if checkpoint_path:
+            # timm loads these as it loads its own, and renames what feature extraction renames
+            state_dict = read_body(name, checkpoint_path)
+            overlay = dict(pretrained_cfg_overlay=dict(state_dict=state_dict, num_classes=-1, source=''))
+        elif pretrained and not is_model_pretrained(name):
+            raise UserError(f'{name} has no pretrained weights: give a checkpoint, or train without.')
+        self.body, taps = create_body(name, img_size, bool(pretrained or checkpoint_path), **overlay)
+        for cfg in (self.body.pretrained_cfg, self.body.default_cfg):
+            cfg.pop('state_dict', None)  # each copy of the detector would copy them
         self.is_channels_last = getattr(self.body, 'output_fmt', 'NCHW') == 'NHWC'  # some transformers
         self.hooks: Optional[FeatureHooks] = None
         if taps:
             self.hooks = FeatureHooks(
                 [dict(module=tap, hook_type='forward_pre') for tap in taps], self.body.named_modules())
+        channels, in_chs = self._measure_channels()
+        self.extras = _create_extras(in_chs)
+        self.out_channels = [*channels, *(out_chs for out_chs, _ in EXTRAS)]
 
-        with torch.no_grad():
-            was_training = self.body.training
-            self.body.eval()
-            tapped, last = self._forward_body(torch.zeros(1, 3, img_size, img_size))
-            self.body.train(was_training)
-        self.out_channels = [x.shape[1] for x in tapped]
-        in_chs = last.shape[1]
-        extras: List[nn.Module] = []
-        for out_chs, ratio in EXTRAS:
-            mid_chs = int(in_chs * ratio)
-            extras.append(nn.Sequential(
-                ConvNormAct(in_chs, in_chs, 3, stride=2, groups=in_chs, act_layer=nn.ReLU6),
-                ConvNormAct(in_chs, mid_chs, 1, apply_act=False),
-                ConvNormAct(mid_chs, out_chs, 1, act_layer=nn.ReLU6),
-            ))
-            self.out_channels.append(out_chs)
-            in_chs = out_chs
-        self.extras = nn.ModuleList(extras)
-        for m in self.extras.modules():
-            if isinstance(m, nn.Conv2d):
-                # as the authors', of all output channels in a depthwise convolution too
-                fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels
-                nn.init.normal_(m.weight, std=(2. / fan_out) ** 0.5)
-
-    def load_pretrained(self, checkpoint_path: Optional[Union[str, Path]] = None) -> None:
-        """ Load weights into the network of timm: those of a checkpoint, or timm's if there is none.
-
-        Raises:
-            UserError: If timm has none.
-            UserError: If they can't be had, or are of another network.
-        """
-        overlay: Dict[str, Any] = {}
-        if checkpoint_path:
-            state_dict, _ = select_state_dict(read_checkpoint(checkpoint_path))
-            model: Any = timm.create_model(self.name)
-            state_dict = convert_state_dict(state_dict, model)
-            # timm leaves the classifier out, and is not strict then
-            heads = model.pretrained_cfg.get('classifier') or ()
-            heads = (heads,) if isinstance(heads, str) else tuple(heads)
-            is_head = tuple(f'{head}.' for head in heads)
-            body = {key: value for key, value in state_dict.items() if not key.startswith(is_head)}
-            check_state_dict(
-                {**body, **{key: value for key, value in model.state_dict().items() if key.startswith(is_head)}}, model)
-            overlay = dict(pretrained_cfg_overlay=dict(state_dict=body, num_classes=-1, source=''))
-        elif not is_model_pretrained(self.name):
-            raise UserError(f'{self.name} has no pretrained weights: give a checkpoint, or train without.')
-        loaded, _ = create_body(self.name, self.img_size, pretrained=True, **overlay)
-        self.body.load_state_dict(loaded.state_dict())
+    @torch.no_grad()
+    def _measure_channels(self) -> Tuple[List[int], int]:
+        """ Channels of the maps of strides 16 and 32, and of the input of the extra blocks."""
+        was_training = self.body.training
+        self.body.eval()
+        try:
+            maps, last = self._forward_body(torch.zeros(1, 3, self.img_size, self.img_size))
+        except (AssertionError, RuntimeError, ValueError) as e:
+            raise UserError(
+                f'{self.name} does not take images of {self.img_size} pixels: {first_line(e)}') from e
+        self.body.train(was_training)
+        return [x.shape[1] for x in maps], last.shape[1]
 
     def _forward_body(self, x: torch.Tensor) -> Tuple[List[torch.Tensor], torch.Tensor]:
-        """ Maps of strides 16 and 32, and what the extra blocks go on with."""
+        """ Maps of strides 16 and 32, and the input of the extra blocks."""
         if self.hooks is None:
-            features = list(self.body(x))
+            maps = list(self.body(x))
             if self.is_channels_last:
-                features = [x.permute(0, 3, 1, 2) for x in features]
-            return features, features[-1]
+                maps = [x.permute(0, 3, 1, 2) for x in maps]
+            return maps, maps[-1]
         x = self.body.forward_features(x)
-        features = list(self.hooks.get_output(x.device).values())
-        return features if len(features) == len(STRIDES) else [*features, x], x
+        maps = list(self.hooks.get_output(x.device).values())
+        return maps if len(maps) == len(STRIDES) else [*maps, x], x
 
     def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
-        features, x = self._forward_body(x)
+        maps, x = self._forward_body(x)
         for block in self.extras:
             x = block(x)
-            features.append(x)
-        return OrderedDict((str(i), feature) for i, feature in enumerate(features))
+            maps.append(x)
+        return OrderedDict((str(i), x) for i, x in enumerate(maps))
+
+
+def _create_extras(in_chs: int) -> nn.ModuleList:
+    """ The authors' four extra blocks, with their initial weights."""
+    extras = nn.ModuleList()
+    for out_chs, ratio in EXTRAS:
+        mid_chs = int(in_chs * ratio)
+        extras.append(nn.Sequential(
+            ConvNormAct(in_chs, in_chs, 3, stride=2, groups=in_chs, act_layer=nn.ReLU6),
+            ConvNormAct(in_chs, mid_chs, 1, apply_act=False),
+            ConvNormAct(mid_chs, out_chs, 1, act_layer=nn.ReLU6),
+        ))
+        in_chs = out_chs
+    for module in extras.modules():
+        if isinstance(module, nn.Conv2d):
+            # the authors count all output channels, of a depthwise convolution too
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, std=(2. / fan_out) ** 0.5)
+    return extras

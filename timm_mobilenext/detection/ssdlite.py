@@ -1,11 +1,12 @@
 """ SSDLite on any backbone of timm, with the default boxes, losses and thresholds of the authors
 
-Composed from torchvision's SSD, its SSDLite head and its generator of default boxes. What the authors do otherwise
-follows their https://github.com/Andrew-Qibin/ssdlite-pytorch-mobilenext
+It is composed of torchvision's SSD, SSDLite head and generator of default boxes. Where the authors differ from
+torchvision, it follows the authors: https://github.com/Andrew-Qibin/ssdlite-pytorch-mobilenext
 """
 import math
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -24,8 +25,9 @@ from timm.data import resolve_data_config
 
 from ..hub.cards import escape
 from ..shared.counts import count
-from ..shared.errors import UserError
-from .backbone import check_backbone, SSDLiteBackbone
+from ..shared.errors import shown, UserError
+from ..shared.names import check_model
+from .backbone import SSDLiteBackbone
 
 __all__ = ['create_ssdlite', 'PRESETS', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite320_mobilenext_100']
 
@@ -61,7 +63,7 @@ names = [detector.class_names[label - 1] for label in found["labels"]]
 `timm-mobilenext detect predict path/of/this/folder image.jpg -o boxes` draws them.
 """
 
-_SIZE = 320  # pixels that the authors' sizes are of
+_SIZE = 320  # pixels of the images that these sizes and steps are for
 _MIN_SIZES = (45, 90, 135, 180, 225, 270)
 _STEPS = (16, 32, 64, 120, 160, 320)
 _FOCAL_WEIGHT = 5.0  # of the classification
@@ -70,7 +72,7 @@ _PRIOR = 0.01  # probability of any class at the start of training with the foca
 
 @dataclass(frozen=True)
 class Preset:
-    """ What the authors set for a data set (their `configs/mobilenext_ssd320_*.yaml`)."""
+    """ The authors' settings for a data set (their `configs/mobilenext_ssd320_*.yaml`)."""
     num_classes: int
     loss: str
     max_sizes: Sequence[int]
@@ -86,14 +88,14 @@ PRESETS = {
 
 
 class DefaultBoxes(DefaultBoxGenerator):
-    """ Default boxes, with a size of its own for the larger square of each map (authors' `prior_box.py`)."""
+    """ Default boxes. The larger square of each map has its own size, as in the authors' `prior_box.py`."""
 
     def __init__(self, preset: Preset, img_size: int):
         """
         Args:
             preset: Sizes and aspect ratios.
-            img_size: Size of images. The authors' distances between boxes hold at 320 pixels; at any other size the
-                boxes of a map are spread evenly.
+            img_size: Size of images in pixels. At 320 the distances between boxes are the authors'. At any other size
+                the boxes of a map are spread evenly.
         """
         super().__init__(
             [[2, 3]] * (len(_MIN_SIZES) - 1) + [list(preset.last_aspect_ratios)],
@@ -105,7 +107,7 @@ class DefaultBoxes(DefaultBoxGenerator):
 
 
 class FixedSizeTransform(GeneralizedRCNNTransform):
-    """ torchvision's, but that images are made smaller with antialiasing, as timm does."""
+    """ torchvision's transform, but images are resized with antialiasing, as timm does."""
 
     def resize(
             self,
@@ -129,17 +131,19 @@ class SSDLite(
     library_name='timm-mobilenext',
     pipeline_tag='object-detection',
     tags=['object-detection', 'timm', 'ssdlite'],
+    coders={SSDLiteBackbone: (attrgetter('name'), str)},  # config.json holds the name of a backbone
 ):
     """ SSDLite
 
-    Used as any detector of torchvision: a list of images in, (3, H, W) each, in the range of 0 to 1, and for each a
-    dict with boxes (x1, y1, x2, y2 in pixels), scores and labels out; in training, with targets as second argument, a
-    dict of losses. Label 0 is the background, as in torchvision, and the classes go from 1 to num_classes.
+    It is used like any detector of torchvision. Input is a list of images, each (3, H, W), in the range of 0 to 1.
+    Output is a dict for each image: boxes (x1, y1, x2, y2 in pixels), scores and labels. In training, targets are the
+    second argument and output is a dict of losses. Label 0 is the background, as in torchvision, and the classes go
+    from 1 to num_classes.
     """
 
     def __init__(
             self,
-            backbone: str = 'mobilenext_100',
+            backbone: Union[str, SSDLiteBackbone] = 'mobilenext_100',
             num_classes: int = 80,
             preset: str = 'coco',
             img_size: int = _SIZE,
@@ -150,34 +154,27 @@ class SSDLite(
             image_mean: Optional[List[float]] = None,
             image_std: Optional[List[float]] = None,
     ):
-        """ The arguments are what config.json holds; the weights are random, see `create_ssdlite`.
+        """ The arguments are what config.json holds. The weights are random; `create_ssdlite` loads some.
 
         Args:
-            backbone: Model of timm with feature maps of strides 16 and 32.
-            num_classes: Classes, the background not counted.
-            preset: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives), the authors' settings.
-            img_size: Pixels of a side that images are resized to.
+            backbone: Model of timm with feature maps of strides 16 and 32, or a backbone made for img_size.
+            num_classes: Number of classes, without the background.
+            preset: The authors' settings: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives).
+            img_size: Size in pixels that images are resized to, in width and height.
             class_names: Names of the classes, from label 1 on.
-            score_thresh: Score that a detection exceeds, the preset's if None.
-            nms_thresh: IoU above which the weaker of two boxes of a class is left out, the preset's if None.
-            detections_per_img: Detections of an image at most.
-            image_mean: Mean of each channel, the backbone's if None.
-            image_std: Standard deviation of each channel, the backbone's if None.
+            score_thresh: Scores up to this one are left out. The preset's if None.
+            nms_thresh: If two boxes of a class have a larger IoU, the weaker is left out. The preset's if None.
+            detections_per_img: Largest number of detections in an image.
+            image_mean: Mean of each channel. The backbone's if None.
+            image_std: Standard deviation of each channel. The backbone's if None.
 
         Raises:
             UserError: If an argument is impossible.
         """
-        if preset not in PRESETS:
-            raise UserError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
-        if num_classes < 1:
-            raise UserError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
-        if class_names is not None and len(class_names) != num_classes:
-            raise UserError(f'There are {len(class_names)} class names for {num_classes} classes.')
-        if img_size < 32:
-            raise UserError(f'img_size {img_size} is less than the 32 pixels of the largest stride of the backbone.')
-        settings = PRESETS[preset]
+        settings = find_preset(preset)
+        check_arguments(num_classes, img_size, class_names)
         anchor_generator = DefaultBoxes(settings, img_size)
-        features = SSDLiteBackbone(backbone, img_size)
+        features = backbone if isinstance(backbone, SSDLiteBackbone) else SSDLiteBackbone(backbone, img_size)
         config = resolve_data_config(model=features.body)
         # sigmoids need no column for the background
         num_columns = num_classes + (settings.loss == 'multibox')
@@ -208,7 +205,7 @@ class SSDLite(
             anchors: List[torch.Tensor],
             matched_idxs: List[torch.Tensor],
     ) -> Dict[str, torch.Tensor]:
-        """ torchvision's, or the focal loss as in the authors' `box_head/loss.py`."""
+        """ Loss of torchvision's SSD, or the focal loss as in the authors' `box_head/loss.py`."""
         head_outputs = {name: output.float() for name, output in head_outputs.items()}
         if self.loss == 'multibox':
             return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
@@ -223,7 +220,7 @@ class SSDLite(
             classes[i, positive, target['labels'][truth] - 1] = 1.
         box_loss = F.smooth_l1_loss(torch.cat(found), torch.cat(wanted), reduction='sum')
         class_loss = sigmoid_focal_loss(logits, classes, alpha=0.25, gamma=2., reduction='sum')
-        num_positive = max(1, sum(len(boxes) for boxes in wanted))  # where no image has a box
+        num_positive = max(1, sum(len(boxes) for boxes in wanted))  # there may be no box in any image
         return {
             'bbox_regression': box_loss / num_positive,
             'classification': _FOCAL_WEIGHT * class_loss / num_positive,
@@ -235,7 +232,7 @@ class SSDLite(
             image_anchors: List[torch.Tensor],
             image_shapes: List[Tuple[int, int]],
     ) -> List[Dict[str, torch.Tensor]]:
-        """ torchvision's, but for the scores of the focal loss and without a loop over classes."""
+        """ As in torchvision's SSD, but with the scores of the focal loss, and without a loop over classes."""
         logits = head_outputs['cls_logits'].float()
         scores = logits.sigmoid() if self.loss == 'focal' else logits.softmax(-1)[..., 1:]
         detections = []
@@ -246,21 +243,21 @@ class SSDLite(
             labels = torch.arange(1, self.num_classes + 1, device=top.device)[:, None].expand_as(top)
             kept = top_scores > self.score_thresh
             box, score, label = boxes[top[kept]], top_scores[kept], labels[kept]
-            # boxes of different classes never meet; torchvision's batched_nms fails in ONNX where there is no box
+            # moved apart, so that classes do not overlap; torchvision's batched_nms fails in ONNX without a box
             apart = label[:, None].to(box.dtype) * (max(shape) + 1)
             keep = nms(box + apart, score, self.nms_thresh)[:self.detections_per_img]
             detections.append({'boxes': box[keep], 'scores': score[keep], 'labels': label[keep]})
         return detections
 
     def count(self) -> Dict[str, float]:
-        """ Parameters, and for one image: MACs and activations of convolutions and linear layers."""
+        """ Count the parameters, and for one image the MACs and activations of convolutions and linear layers."""
         if not self._counts:  # each epoch of a training writes a card
-            # the number of detections is known by running it, so not on the meta device
+            # not on the meta device, for how many boxes there are depends on values
             self._counts = count(self, (3, self.img_size, self.img_size), 'cpu')
         return self._counts
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """ Card of the Hub, which huggingface_hub asks for when it saves and pushes."""
+        """ Write the model card, for huggingface_hub when it saves or pushes the detector."""
         data = self._hub_mixin_info.model_card_data
         counts = self.count()
         metadata = ModelCardData(**{**data.to_dict(), **kwargs}).to_yaml()
@@ -277,12 +274,30 @@ class SSDLite(
 
     @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]
-        # huggingface_hub would leave random what a file lacks
+        # huggingface_hub would leave the weights random that a file lacks
         return super()._from_pretrained(strict=strict, **kwargs)
 
 
+def find_preset(name: str) -> Preset:
+    """ Preset of this name; raise a UserError if there is none."""
+    if name not in PRESETS:
+        raise UserError(f'preset {shown(name)!r} is not one of {", ".join(PRESETS)}.')
+    return PRESETS[name]
+
+
+def check_arguments(num_classes: int, img_size: int, class_names: Optional[Sequence[str]] = None) -> None:
+    """ Raise a UserError if a detector cannot have these."""
+    if num_classes < 1:
+        raise UserError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
+    if class_names is not None and len(class_names) != num_classes:
+        raise UserError(f'There are {len(class_names)} class names for {num_classes} classes: give one for each.')
+    if img_size < 32:
+        raise UserError(f'img_size {img_size} is less than 32 pixels, the largest stride of the backbone.')
+
+
 def _create_head(in_chs: List[int], num_anchors: List[int], num_columns: int, is_focal: bool) -> SSDLiteHead:
-    """ torchvision's head, its last module a 1x1 convolution, initialized as the authors' `box_predictor.py`."""
+    """ torchvision's head with a 1x1 convolution as its last module, initialized as in the authors'
+    `box_predictor.py`."""
     head = SSDLiteHead(in_chs, num_anchors, num_columns, partial(nn.BatchNorm2d))
     for branch, columns in ((head.classification_head, num_columns), (head.regression_head, 4)):
         branch.module_list[-1] = nn.Conv2d(in_chs[-1], num_anchors[-1] * columns, 1)
@@ -313,41 +328,39 @@ def create_ssdlite(
 
     Args:
         backbone: Any model of timm with feature maps of strides 16 and 32.
-        num_classes: Classes, the background not counted; 80 or 20, the preset's, if None.
-        preset: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives), the authors' settings.
-        img_size: Pixels of a side that images are resized to.
+        num_classes: Number of classes, without the background. The preset's if None: 80 or 20.
+        preset: The authors' settings: 'coco' (focal loss) or 'voc' (MultiBox loss with hard negatives).
+        img_size: Size in pixels that images are resized to, in width and height.
         pretrained: Load timm's pretrained weights of the backbone.
-        checkpoint_path: Load a checkpoint of the backbone, with whatever classes.
+        checkpoint_path: Load a checkpoint of the backbone, with any number of classes.
         **kwargs: More arguments of `SSDLite`.
 
     Raises:
-        UserError: If an argument is impossible, or if timm has no weights of the backbone.
-        UserError: If weights can't be had, or are of another network.
+        UserError: If an argument is impossible, or if weights cannot be loaded.
     """
-    if preset not in PRESETS:
-        raise UserError(f'preset {preset!r} is none of {", ".join(PRESETS)}.')
+    if num_classes is None:
+        num_classes = find_preset(preset).num_classes
+    check_arguments(num_classes, img_size, kwargs.get('class_names'))
     if pretrained and checkpoint_path:
         raise UserError('Both pretrained and checkpoint_path are given: give one of them.')
-    check_backbone(backbone)
+    check_model(backbone)
     cfg: Any = timm.get_pretrained_cfg(backbone)
     config = resolve_data_config(pretrained_cfg=cfg.to_dict() if cfg else {})
-    model = SSDLite(
-        backbone=backbone,
-        num_classes=PRESETS[preset].num_classes if num_classes is None else num_classes,
+    has_weights = pretrained or checkpoint_path
+    return SSDLite(
+        backbone=SSDLiteBackbone(backbone, img_size, pretrained, checkpoint_path) if has_weights else backbone,
+        num_classes=num_classes,
         preset=preset,
         img_size=img_size,
         **{'image_mean': list(config['mean']), 'image_std': list(config['std']), **kwargs},
     )
-    if pretrained or checkpoint_path:
-        model.backbone.load_pretrained(checkpoint_path)  # type: ignore[operator, union-attr]
-    return model
 
 
 def ssdlite320_mobilenext_100(**kwargs: Any) -> SSDLite:
-    """ SSDLite at 320 pixels on MobileNeXt-1.0, of the arguments of `create_ssdlite`."""
+    """ Create SSDLite at 320 pixels on MobileNeXt-1.0, with arguments of `create_ssdlite`."""
     return create_ssdlite('mobilenext_100', **kwargs)
 
 
 def ssdlite320_mobilenetv2_100(**kwargs: Any) -> SSDLite:
-    """ SSDLite at 320 pixels on MobileNetV2-1.0, of the arguments of `create_ssdlite`."""
+    """ Create SSDLite at 320 pixels on MobileNetV2-1.0, with arguments of `create_ssdlite`."""
     return create_ssdlite('mobilenetv2_100', **kwargs)

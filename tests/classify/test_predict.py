@@ -131,9 +131,9 @@ def break_image(tmp_path, how):
 @pytest.mark.parametrize('how, words', [
     ('missing', 'is not there'),
     ('folder', 'is a folder'),
-    ('text', 'can not be read as an image'),
-    ('half', 'can not be read as an image'),
-    ('empty', 'can not be read as an image'),
+    ('text', 'cannot be read as an image'),
+    ('half', 'cannot be read as an image'),
+    ('empty', 'cannot be read as an image'),
 ])
 def test_bad_image_is_told_in_one_line(tmp_path, how, words):
     file = break_image(tmp_path, how)

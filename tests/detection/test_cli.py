@@ -165,7 +165,7 @@ def test_bad_input_is_told_in_one_line(untrained, tmp_path):
     (tmp_path / 'file').write_text('')
     Image.new('RGB', (9, 9)).save(tmp_path / 'own.png')
     for arguments, told in (
-            (['predict', untrained, tmp_path / 'cut.jpg', '-o', tmp_path / 'out'], 'cut.jpg can not be read'),
+            (['predict', untrained, tmp_path / 'cut.jpg', '-o', tmp_path / 'out'], 'cut.jpg cannot be read'),
             (['predict', untrained, tmp_path / 'none.jpg', '-o', tmp_path / 'out'], 'none.jpg is not there'),
             (['predict', untrained, photograph, '-o', tmp_path / 'file'], 'is a file: give a folder'),
             (['predict', untrained, tmp_path / 'twin.jpg', tmp_path / 'twin' / 'twin.jpg', '-o', tmp_path / 'out'],
@@ -173,8 +173,8 @@ def test_bad_input_is_told_in_one_line(untrained, tmp_path):
             (['predict', untrained, tmp_path / 'own.png', '-o', tmp_path], 'own.png would be replaced by its picture'),
             (['eval', untrained, '-o', tmp_path], 'give the name of a JSON file'),
             (['eval', untrained, '--device', 'abacus'], 'There is no device abacus here'),
-            (['predict', tmp_path, photograph, '-o', tmp_path / 'out'], 'is no folder of a detector'),
-            (['eval'], 'Give a detector or --detections'),
+            (['predict', tmp_path, photograph, '-o', tmp_path / 'out'], 'is not the folder of a detector'),
+            (['eval'], 'Give either a detector or --detections'),
             (['export', untrained, '-o', tmp_path / 'detector.pt'], 'give a name that ends in .onnx'),
     ):
         assert told in run_cli(OFFLINE, 'detect', *arguments, code=1)

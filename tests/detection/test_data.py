@@ -190,17 +190,17 @@ def lack_all_images(data, folder):
 
 @pytest.mark.parametrize('spoil, told', [
     (remove_image, '2.jpg is not there'),
-    (break_image, '2.jpg can not be read as an image'),
+    (break_image, '2.jpg cannot be read as an image'),
     (resize_image, '2.jpg has 80x100 pixels, not 100x80 as its annotation says'),
     (repeat_image, '2 entries of image id 70'),
     (repeat_annotation, '2 entries of annotation id 5'),
-    (name_no_image, 'annotation 5 has no image of its id 1'),
+    (name_no_image, 'annotation 5 is of image 1, which is not there'),
     (name_no_category, 'unknown class 1, id 5'),
     (lack_box, 'without a bbox of four numbers, id 5'),
     (lack_file_name, 'without a file_name, id 69'),
-    (lack_categories, 'is no JSON of COCO format'),
-    (number_names, 'is no JSON of COCO format'),
-    (list_ids, 'is no JSON of COCO format'),
+    (lack_categories, 'is not a JSON file in the format of COCO'),
+    (number_names, 'is not a JSON file in the format of COCO'),
+    (list_ids, 'is not a JSON file in the format of COCO'),
     (lack_all_images, '0.jpg, the first image of'),
 ])
 def test_what_is_wrong_with_coco_is_named(coco, spoil, told):
@@ -230,7 +230,7 @@ def test_what_is_wrong_with_voc_is_named(voc):
     (voc / 'JPEGImages' / f'{names[1]}.jpg').unlink()
     with pytest.raises(ValueError) as caught:
         load_split(voc, 'train')
-    assert f'{names[0]}.xml can not be read' in str(caught.value)
+    assert f'{names[0]}.xml cannot be read' in str(caught.value)
     assert f'{names[1]}.jpg is not there' in str(caught.value)
     with pytest.raises(ValueError, match='test.txt is not there'):
         load_split(voc, 'test')
@@ -239,7 +239,7 @@ def test_what_is_wrong_with_voc_is_named(voc):
         load_split(voc, 'twice')
     with pytest.raises(ValueError, match=r'unknown class WBC'):
         load_split(voc, 'val', ['Platelets', 'RBC'])
-    with pytest.raises(ValueError, match='is no folder'):
+    with pytest.raises(ValueError, match='is not a folder'):
         load_split(voc / 'nothing', 'train')
 
 
@@ -287,7 +287,7 @@ def test_truncated_photograph_is_named_when_it_is_read(voc):
     split = load_split(voc, 'train')
     file = split.samples[0].file
     file.write_bytes(file.read_bytes()[:9000])
-    with pytest.raises(ValueError, match=f'{file.name} can not be read'):
+    with pytest.raises(ValueError, match=f'{file.name} cannot be read'):
         DetectionDataset(load_split(voc, 'train'))[0]
 
 

@@ -156,8 +156,8 @@ def test_stored_detections_go_by_the_names_of_classes(tmp_path):
 
 
 @pytest.mark.parametrize('detections, told', [
-    ('{}', 'holds no list'),
-    ('[1', 'is no JSON'),
+    ('{}', 'does not hold a list'),
+    ('[1', 'is not JSON'),
     ('[{"image_id": 100}]', 'Detection 0'),
     ('[{"image_id": 5, "category_id": 10, "bbox": [1, 2, 3, 4], "score": 1}]', 'is of image 5'),
     ('[{"image_id": 100, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 1}]', 'is of category 5'),

@@ -8,7 +8,7 @@ __all__ = ['create_ssdlite', 'SSDLite', 'ssdlite320_mobilenetv2_100', 'ssdlite32
 
 
 def __getattr__(name: str) -> Any:
-    """ The detector, which needs torch and timm, when it is asked for: the command line reads the settings alone."""
+    """ Import the detector only when it is asked for: it needs torch and timm, and the command line needs neither."""
     if name not in __all__:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     from . import ssdlite

@@ -1,7 +1,8 @@
-""" Photographs with boxes: COCO's JSON and Pascal VOC's folders, checked before anything is trained on them
+""" Photographs with boxes: COCO's JSON and Pascal VOC's folders, checked before a training starts
 
-A split is named by its file under the data folder: `annotations/instances_val2017.json` is COCO's; `trainval`, or
-`VOC2007/trainval+VOC2012/trainval` for more than one, are lists in the `ImageSets/Main` of a VOC folder.
+A split is a file in the data folder. In COCO's format this is a JSON file, such as
+`annotations/instances_val2017.json`. In VOC's format it is a list in `ImageSets/Main`, such as `trainval`; several
+lists are joined by a plus, as in `VOC2007/trainval+VOC2012/trainval`.
 """
 import json
 import xml.etree.ElementTree as ElementTree
@@ -17,15 +18,16 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from ..shared.errors import UserError
+from ..shared.errors import shown, UserError
 from ..shared.images import read_image
+from ..shared.paths import check_folder
 
 __all__ = ['BCCD', 'collate', 'create_transform', 'DetectionDataset', 'DetectionSplit', 'load_split', 'Sample']
 
 BCCD = Path(__file__).parent / 'bccd'  # a dozen photographs, the default of every command
-_TOLD_AT_MOST = 5
+_MAX_LISTED = 5  # errors or classes that a message lists
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
-_OUTSIDE = 1.0  # pixels that a box may reach beyond its image without being counted, since VOC counts pixels from 1
+_OUTSIDE = 1.0  # pixels that a box may reach beyond its image without a note, because VOC counts pixels from 1
 
 
 @dataclass
@@ -34,30 +36,30 @@ class Sample:
     file: Path
     image_id: Any
     size: Tuple[int, int]  # width and height
-    is_turned: bool  # as the camera was held
+    is_turned: bool  # whether the size and the boxes are of the image as its camera was held
     boxes: List[List[float]] = field(default_factory=list)
     labels: List[int] = field(default_factory=list)
 
 
 @dataclass
 class DetectionSplit:
-    """ Photographs to train on or to measure by."""
+    """ Photographs to train on or to measure on."""
     name: str
     class_names: List[str]
     samples: List[Sample]
-    truth: Dict[str, Any]  # in COCO's format, with boxes that are left out of the samples
+    truth: Dict[str, Any]  # in COCO's format, including the boxes that the samples leave out
     category_ids: List[int]  # of each class, in the truth
     notes: List[str]  # what was left out or changed, with counts
 
     def count_tiny(self, img_size: int) -> int:
-        """ Boxes that are less than a pixel wide or high at an image size, and so are not trained on."""
+        """ Count the boxes that are less than a pixel wide or high at an image size, and so are not trained on."""
         return sum(
             (x2 - x1) * img_size < sample.size[0] or (y2 - y1) * img_size < sample.size[1]
             for sample in self.samples for x1, y1, x2, y2 in sample.boxes)
 
 
 class _Found:
-    """ What is wrong with a split: refused at the end, or counted."""
+    """ What is wrong with a split: errors, for which it is refused, and faults, which are counted."""
 
     def __init__(self) -> None:
         self.errors: List[str] = []
@@ -72,11 +74,11 @@ class _Found:
         self.first.setdefault(what, where)
 
     def check(self, name: str) -> None:
-        """ Raise a UserError that tells the first errors."""
+        """ Raise a UserError that lists the first errors, if there are any."""
         if self.errors:
-            more = len(self.errors) - _TOLD_AT_MOST
-            raise UserError('; '.join(self.errors[:_TOLD_AT_MOST]) + (f'; and {more} more' if more > 0 else '')
-                             + f'. Mend or remove them in {name}.')
+            more = len(self.errors) - _MAX_LISTED
+            raise UserError('; '.join(self.errors[:_MAX_LISTED]) + (f'; and {more} more' if more > 0 else '')
+                            + f'. Mend or remove them in {name}.')
 
     def notes(self) -> List[str]:
         return [f'{count:,} {what}, the first in {self.first[what]}' for what, count in self.counts.items()]
@@ -87,20 +89,19 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
 
     Args:
         data_dir: Folder of the data set.
-        split: File of COCO's format under it, or lists of VOC's.
-        class_names: Classes that are expected, those of the split if None.
+        split: JSON file of COCO's format in this folder, or lists of VOC's format.
+        class_names: Classes that are expected. None for those of the split.
 
     Raises:
-        UserError: That names the files where an image is missing, unreadable or twice there, a class unknown, or an
-            annotation incomplete.
+        UserError: If an image is missing, damaged or listed twice, if a class is unknown, or if an annotation is
+            incomplete. The message names the files.
     """
-    if not data_dir.is_dir():
-        raise UserError(f'{data_dir} is no folder: give one of COCO or Pascal VOC format.')
+    check_folder(data_dir, 'one in the format of COCO or Pascal VOC')
     found = _Found()
     truth, samples = (_read_coco if split.endswith('.json') else _read_voc)(data_dir, split, found)
     name = f'{data_dir}, {split}'
     found.check(name)
-    # the categories of the truth, in the order of the classes; a class may have none in this split
+    # the truth's category of each class; a class that this split does not have gets a new one
     ids = {category['name']: category['id'] for category in truth['categories']}
     if class_names is None:
         class_names = list(ids)
@@ -109,8 +110,9 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
         class_name = named[annotation['category_id']]
         if class_name not in class_names:
             file = getattr(samples.get(annotation['image_id']), 'file', f'annotation {annotation["id"]}')
-            raise UserError(f'{name} has boxes of unknown class {class_name}, the first in {file}: expected'
-                             f' {", ".join(class_names[:_TOLD_AT_MOST])}{" ..." if len(class_names) > 5 else ""}.')
+            more = ' ...' if len(class_names) > _MAX_LISTED else ''
+            raise UserError(f'{name} has boxes of unknown class {shown(class_name)}, the first in {file}: expected'
+                            f' {", ".join(class_names[:_MAX_LISTED])}{more}.')
     free = max(ids.values(), default=0)
     category_ids = []
     for class_name in class_names:
@@ -122,7 +124,7 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     _fill(samples, truth, labels, found)
     found.check(name)
     if not samples:
-        raise UserError(f'{name} lists no images.')
+        raise UserError(f'{name} lists no images: give another split.')
     return DetectionSplit(name, list(class_names), list(samples.values()), truth, category_ids, found.notes())
 
 
@@ -137,23 +139,26 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
         for item in (*images, *annotations):
             for key in ('id', 'image_id', 'category_id'):
                 hash(item.get(key))
+            if item.get('file_name'):
+                Path(item['file_name'])
     except FileNotFoundError:
-        raise UserError(f'{file} is not there: give the JSON file of a split, under {data_dir}.') from None
+        raise UserError(f'{file} is not there: give the JSON file of a split, in {data_dir}.') from None
     except (ValueError, LookupError, TypeError, AttributeError) as e:
-        raise UserError(f'{file} is no JSON of COCO format ({type(e).__name__}: {e}).') from None
+        reason = f'{type(e).__name__}: {shown(str(e))}'
+        raise UserError(f'{file} is not a JSON file in the format of COCO ({reason}).') from None
     for what, items in (('category', categories), ('image', images), ('annotation', annotations)):
         for item_id, count in Counter(item.get('id') for item in items if what != 'annotation' or 'id' in item).items():
             if count > 1 or item_id is None:
                 found.refuse(f'{file} has {count} entries of {what} id {item_id}')
     if len({category['name'] for category in categories}) < len(categories):
-        found.refuse(f'{file} has two categories of one name')
-    # beside the JSON, or where COCO and its like keep images
+        found.refuse(f'{file} has two categories with the same name')
+    # where COCO and similar data sets keep images
     folders = [data_dir / Path(split).stem.rpartition('_')[2], data_dir, data_dir / 'images', file.parent]
     first = next((image['file_name'] for image in images if image.get('file_name')), None)
     folder = next((folder for folder in folders if first and (folder / first).is_file()), None)
     if first and folder is None:
-        raise UserError(f'{first}, the first image of {file}, is not there: looked in'
-                         f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
+        raise UserError(f'{shown(first)}, the first image of {file}, is not there. These folders do not have it:'
+                        f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
     samples = {}
     known = {category['id'] for category in categories}
     for image in images:
@@ -167,20 +172,23 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
             samples[sample.image_id] = sample
             image['width'], image['height'] = sample.size
     for number, annotation in enumerate(annotations, 1):
-        if not _is_box(annotation.get('bbox')):
-            found.refuse(f'{file} has an annotation without a bbox of four numbers, id {annotation.get("id")}')
+        if not is_box(annotation.get('bbox')):
+            found.refuse(f'{file} has an annotation without a bbox of four numbers, id {shown(annotation.get("id"))}')
             continue
         area = annotation['bbox'][2] * annotation['bbox'][3]
         for key, value in (('id', number), ('iscrowd', 0), ('area', area)):
             if annotation.get(key) is None:
                 annotation[key] = value
+        if not all(isinstance(annotation[key], (int, float)) for key in ('iscrowd', 'area')):
+            found.refuse(f'{file} has an annotation whose iscrowd or area is not a number, id {annotation["id"]}')
         if annotation.get('category_id') not in known:
-            found.refuse(f'{file} has an annotation of unknown class {annotation.get("category_id")},'
-                         f' id {annotation["id"]}')
+            found.refuse(f'{file} has an annotation of unknown class {shown(annotation.get("category_id"))},'
+                         f' id {shown(annotation["id"])}')
     return truth, samples
 
 
-def _is_box(box: Any) -> bool:
+def is_box(box: Any) -> bool:
+    """ Whether this is a list of four finite numbers."""
     return isinstance(box, list) and len(box) == 4 and all(
         isinstance(n, (int, float)) and abs(n) < float('inf') for n in box)
 
@@ -193,22 +201,23 @@ def _read_voc(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any]
         root = data_dir / folder
         file = root / 'ImageSets' / 'Main' / f'{name}.txt'
         if not file.is_file():
-            raise UserError(f'{file} is not there: give a list of {root / "ImageSets" / "Main"}, or a JSON file.')
-        listed = [line.split()[0] for line in file.read_text(encoding='utf-8').splitlines() if line.strip()]
+            raise UserError(f'{file} is not there: give a list in {root / "ImageSets" / "Main"}, or a JSON file.')
+        text = file.read_text(encoding='utf-8', errors='replace')  # a wrong name is refused as a missing file
+        listed = [line.split()[0] for line in text.splitlines() if line.strip()]
         for image_name, count in Counter(listed).items():
             if count > 1:
                 found.refuse(f'{file} lists {image_name} {count} times')
             image_id = f'{folder}/{image_name}' if folder else image_name
             if image_id in samples:
-                found.refuse(f'{file} lists {image_name}, which another list of {split} has')
+                found.refuse(f'{file} lists {image_name}, which another list of {split} has too')
                 continue
             xml = root / 'Annotations' / f'{image_name}.xml'
             try:
                 tree = ElementTree.parse(xml).getroot()
                 boxes = [_voc_object(item) for item in tree.iter('object')]
                 size = int(tree.findtext('size/width', '0')), int(tree.findtext('size/height', '0'))
-            except (OSError, ElementTree.ParseError, ValueError, AttributeError, TypeError) as e:
-                found.refuse(f'{xml} can not be read as an annotation ({type(e).__name__})')
+            except (OSError, ElementTree.ParseError, ValueError, LookupError, AttributeError, TypeError) as e:
+                found.refuse(f'{xml} cannot be read as an annotation ({type(e).__name__})')
                 continue
             files = [root / 'JPEGImages' / f'{image_name}{suffix}' for suffix in _SUFFIXES]
             image_file = next((file for file in files if file.is_file()), files[0])
@@ -233,14 +242,14 @@ def _read_voc(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any]
 
 
 def _voc_object(item: Any) -> Tuple[str, List[float], bool]:
-    """ Class, box and whether it is difficult. VOC counts pixels from 1, and the last one belongs to the box."""
+    """ Class, box, and whether it is difficult. VOC counts pixels from 1, and the last one belongs to the box."""
     corners = [float(item.find(f'bndbox/{corner}').text) for corner in ('xmin', 'ymin', 'xmax', 'ymax')]
     difficult = item.findtext('difficult', '0').strip() == '1'
     return item.find('name').text.strip(), [corners[0] - 1, corners[1] - 1, corners[2], corners[3]], difficult
 
 
 def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], found: _Found) -> Optional[Sample]:
-    """ A photograph without boxes yet, if it is there and as large as others say."""
+    """ A photograph without boxes, if it is there and has the size that its annotation says."""
     if not file.is_file():
         found.refuse(f'{file} is not there')
         return None
@@ -249,9 +258,9 @@ def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], foun
             plain: Tuple[int, int] = image.size
             turned = plain[::-1] if image.getexif().get(0x0112, 1) > 4 else plain
     except Exception as e:
-        found.refuse(f'{file} can not be read as an image ({type(e).__name__})')
+        found.refuse(f'{file} cannot be read as an image ({type(e).__name__})')
         return None
-    # where nobody says how large it is, as people see it
+    # without a size in the annotation, boxes are of the image as people see it
     is_turned = size is None or tuple(size) != plain
     if size is not None and tuple(size) not in (plain, turned):
         found.refuse(f'{file} has {plain[0]}x{plain[1]} pixels, not {size[0]}x{size[1]} as its annotation says')
@@ -260,11 +269,12 @@ def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], foun
 
 
 def _fill(samples: Dict[Any, Sample], truth: Dict[str, Any], labels: Dict[int, int], found: _Found) -> None:
-    """ Give each photograph the boxes that can be trained on, and count the others."""
+    """ Give each photograph the boxes to train on, and count the others."""
     for annotation in truth['annotations']:
         sample = samples.get(annotation.get('image_id'))
         if sample is None:
-            found.refuse(f'annotation {annotation["id"]} has no image of its id {annotation.get("image_id")}')
+            found.refuse(f'annotation {shown(annotation["id"])} is of image {shown(annotation.get("image_id"))},'
+                         ' which is not there')
             continue
         x, y, width, height = annotation['bbox']
         where = str(sample.file)
@@ -299,15 +309,15 @@ class DetectionDataset(Dataset):
     ):
         """
         Args:
-            split: What to read.
-            transform: Transform of torchvision.transforms.v2, of image and target.
-            cache_size: Pixels of a side that every image is resized to and kept in memory, None to read each when it
-                is needed.
+            split: Photographs to read.
+            transform: Transform of torchvision.transforms.v2, for image and target.
+            cache_size: Keep every image in memory, resized to this width and height in pixels. If None, each is read
+                when it is needed.
         """
         self.split = split
         self.transform = transform
         self.cache: Dict[int, torch.Tensor] = {}
-        if cache_size:  # before there are other processes
+        if cache_size:  # before worker processes start
             for index in range(len(self)):
                 self.cache[index] = F.resize(self.read(index), [cache_size, cache_size], antialias=True)
 
@@ -315,10 +325,10 @@ class DetectionDataset(Dataset):
         return len(self.split.samples)
 
     def read(self, index: int) -> torch.Tensor:
-        """ An image, as it is or resized.
+        """ Read an image: resized if there is a cache, in its own size if not.
 
         Raises:
-            UserError: If it can't be read.
+            UserError: If it cannot be read.
         """
         if index in self.cache:
             return self.cache[index]
@@ -347,9 +357,16 @@ def create_transform(
         is_training: bool = False,
         no_aug: bool = False,
 ) -> v2.Compose:
-    """ Transform to float images of one size; in training after SSD's augmentation.
+    """ Create a transform to float images of one size, with SSD's augmentation for training.
 
-    Photometric distortion, zoom-out over the mean colour, crop by IoU and flip, as in the authors' `transforms.py`.
+    The augmentation is that of the authors' `transforms.py`: photometric distortion, zoom-out over the mean colour,
+    crop by IoU, and flip.
+
+    Args:
+        img_size: Width and height in pixels.
+        mean: Mean of each channel, in the range of 0 to 1.
+        is_training: Use the augmentation.
+        no_aug: Leave it out in training too.
     """
     augmentation: List[Any] = []
     if is_training and not no_aug:
@@ -362,12 +379,12 @@ def create_transform(
     return v2.Compose([
         *augmentation,
         v2.Resize((img_size, img_size), antialias=True),
-        v2.SanitizeBoundingBoxes(),  # of less than a pixel
+        v2.SanitizeBoundingBoxes(),  # removes boxes of less than a pixel
         v2.ToDtype(torch.float32, scale=True),
     ])
 
 
 def collate(batch: Sequence[Tuple[torch.Tensor, Dict[str, Any]]]) -> Tuple[List[torch.Tensor], List[Dict[str, Any]]]:
-    """ Lists of images and of targets, as detectors of torchvision take them."""
+    """ Lists of images and of targets, as torchvision's detectors take them."""
     images, targets = zip(*batch, strict=True)
     return list(images), list(targets)

@@ -1,4 +1,4 @@
-""" How good detections are: the twelve figures of COCO, by pycocotools, and the average precision of Pascal VOC"""
+""" How good detections are: COCO's twelve figures, by pycocotools, and Pascal VOC's average precision"""
 import contextlib
 import io
 import json
@@ -8,8 +8,6 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -17,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
 from ..shared.console import create_console
-from ..shared.errors import UserError
+from ..shared.errors import first_line, shown, UserError
+from ..shared.extras import need
 from ..shared.files import replacing
-from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
+from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, is_box, load_split
 from .predict import load_detector
 
 __all__ = [
@@ -30,7 +29,7 @@ COCO_FIGURES = (
     'AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large',
     'AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large',
 )
-# image_id, category_id, bbox (x, y, width, height) and score, as COCO's results, and the class by its name
+# each with COCO's image_id, category_id, bbox (x, y, width, height) and score, and the name of the class
 Detections = List[Dict[str, Any]]
 
 
@@ -48,34 +47,35 @@ def run_eval(
     """ Measure a detector, or stored detections, and print the figures.
 
     Args:
-        model_name: Folder or Hub repository of a detector.
-        data_dir: Folder of the data set, the photographs that come with the package if None.
-        split_name: Split of it.
-        detections_file: JSON of detections, in COCO's format of results, in place of a detector.
-        output: JSON to write the detections to.
-        batch_size: Images at a time.
+        model_name: Folder of a detector, or `hf-hub:` and a repository.
+        data_dir: Folder of the data set. None for the photographs that come with the package.
+        split_name: Split of the data set.
+        detections_file: JSON file of detections, in COCO's format of results, instead of a detector.
+        output: JSON file to write the detections to.
+        batch_size: Number of images that the detector gets at a time.
         workers: Processes that read images.
         device: Device of torch.
-        use_07_metric: Average precision of VOC at eleven recalls, as up to 2009.
+        use_07_metric: Average VOC's precision over eleven recalls, as VOC did before 2010.
 
     Raises:
-        UserError: If the data or the detections can't be used, or the classes differ from the detector's.
-        UserError: If the detector can't be had.
+        UserError: If the data, the detections or the detector cannot be used, or if their classes differ.
     """
     console = create_console()
     data_dir = data_dir or BCCD
     if (model_name is None) == (detections_file is None):
-        raise UserError('Give a detector or --detections, one of them.')
+        raise UserError('Give either a detector or --detections.')
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise UserError(f'{output} can not be written: give the name of a JSON file, in a folder that is there.')
+        raise UserError(f'{output} cannot be written: give the name of a JSON file, in a folder that exists.')
     if model_name is not None:
         model = load_detector(model_name, device)
         split = load_split(data_dir, split_name, model.class_names)
+        need('pycocotools', extra='detection')
         dataset = DetectionDataset(split, create_transform(model.img_size, model.transform.image_mean))
         detections = detect(model, dataset, split, batch_size, workers, device, console)
     else:
         split = load_split(data_dir, split_name)
         detections = read_detections(Path(str(detections_file)), split)
+        need('pycocotools', extra='detection')
     console.print(f'data        {split.name}: {len(split.samples):,} images, {len(split.truth["annotations"]):,} boxes')
     for note in split.notes:
         console.print(f'            {note}')
@@ -97,7 +97,20 @@ def detect(
         device: Any = 'cpu',
         console: Optional[Console] = None,
 ) -> Detections:
-    """ Detections in images of a split, all or some of them, in pixels of the images as they are."""
+    """ Find boxes in images.
+
+    Args:
+        model: Detector.
+        dataset: Images of the split, all or some of them.
+        split: Split that the images are from.
+        batch_size: Number of images that the detector gets at a time.
+        workers: Processes that read images.
+        device: Device of torch that the detector is on.
+        console: Console to show the progress on.
+
+    Returns:
+        Detections, in pixels of the original images.
+    """
     was_training = model.training
     model.eval()
     loader: Any = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate)
@@ -123,43 +136,50 @@ def detect(
 
 
 def read_detections(file: Path, split: DetectionSplit) -> Detections:
-    """ Stored detections, their classes by name where they have one: numbers are each split's own.
+    """ Read stored detections.
+
+    A class goes by its name if the file has it: each split has its own numbers for classes.
 
     Raises:
-        UserError: If they are not in COCO's format, or of images or classes that the split does not have.
+        UserError: If the file is not in COCO's format, or if the split does not have an image or a class of it.
     """
     try:
         detections = json.loads(file.read_text(encoding='utf-8'))
     except FileNotFoundError:
         raise UserError(f'{file} is not there: give a JSON file of detections.') from None
     except ValueError as e:
-        raise UserError(f'{file} is no JSON: {e}.') from None
+        raise UserError(f'{file} is not JSON: {first_line(e)}.') from None
     image_ids, category_ids = {sample.image_id for sample in split.samples}, set(split.category_ids)
     by_name = dict(zip(split.class_names, split.category_ids, strict=True))
     if not isinstance(detections, list):
-        raise UserError(f'{file} holds no list of detections.')
+        raise UserError(f'{file} does not hold a list of detections.')
     for i, detection in enumerate(detections):
         box = detection.get('bbox') if isinstance(detection, dict) else None
-        if not (isinstance(box, list) and len(box) == 4 and isinstance(detection.get('score'), (int, float))
+        if not (is_box(box) and isinstance(detection.get('score'), (int, float))
                 and isinstance(detection.get('image_id'), (int, str))):
-            raise UserError(f'Detection {i} in {file} has not image_id, category_id, bbox of four and score.')
+            raise UserError(f'Detection {i} in {file} lacks some of image_id, category_id, bbox of four numbers, and'
+                            ' score.')
         if detection['image_id'] not in image_ids:
-            raise UserError(f'Detection {i} in {file} is of image {detection["image_id"]!r}, which {split.name}'
-                             ' does not have.')
+            raise UserError(f'Detection {i} in {file} is of image {shown(repr(detection["image_id"]))}, which'
+                            f' {split.name} does not have.')
+        category_id = detection.get('category_id')
         if 'class' in detection:
-            # one that the split has no box of counts for nothing, whatever its number
-            detection['category_id'] = by_name.get(detection['class'], 0)
-        elif detection.get('category_id') not in category_ids:
-            raise UserError(f'Detection {i} in {file} is of category {detection.get("category_id")!r}, which'
-                             f' {split.name} does not have.')
+            # a class that the split does not have counts for nothing, whatever its number
+            detection['category_id'] = by_name.get(str(detection['class']), 0)
+        elif not isinstance(category_id, (int, float)) or category_id not in category_ids:
+            raise UserError(f'Detection {i} in {file} is of category {shown(repr(category_id))}, which {split.name}'
+                            ' does not have.')
     return detections
 
 
-def create_evaluation(split: DetectionSplit, detections: Detections) -> COCOeval:
-    """ pycocotools' evaluation of detections, yet to be run."""
+def create_evaluation(split: DetectionSplit, detections: Detections) -> Any:
+    """ Create pycocotools' `COCOeval` of detections, which has not run yet."""
+    from pycocotools.coco import COCO  # of the extra `detection`
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
-        # from 1 on, since pycocotools takes 0 for none
+        # from 1 on, because 0 means no match to pycocotools
         annotations = [dict(annotation, id=i) for i, annotation in enumerate(split.truth['annotations'], 1)]
         truth.dataset = dict(split.truth, annotations=annotations)
         truth.createIndex()
@@ -176,7 +196,7 @@ def create_evaluation(split: DetectionSplit, detections: Detections) -> COCOeval
 
 
 def coco_figures(split: DetectionSplit, detections: Detections) -> Tuple[Dict[str, float], Dict[str, float]]:
-    """ COCO's twelve figures, and the AP of each class; NaN where there is nothing to find."""
+    """ COCO's twelve figures, and the AP of each class. NaN where there is nothing to find."""
     evaluation = create_evaluation(split, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
@@ -198,10 +218,16 @@ def _figure(value: float) -> float:
 
 
 def voc_figures(split: DetectionSplit, detections: Detections, use_07_metric: bool = False) -> Dict[str, float]:
-    """ Average precision of each class at an IoU of 0.5, by Pascal VOC's rules; NaN of a class without boxes.
+    """ Average precision of each class at an IoU of 0.5, by Pascal VOC's rules. NaN for a class without boxes.
 
-    A box is found by the detection of the highest score that overlaps it most, once; what overlaps a difficult box most
-    is neither right nor wrong. From 2010 on, precision is averaged over all recalls.
+    Each detection goes to the box that it overlaps most. If several go to one box, the highest score is right and the
+    others are wrong. A detection that goes to a difficult box is neither. Precision is averaged over all recalls, as
+    VOC does since 2010.
+
+    Args:
+        split: Photographs with their boxes.
+        detections: Detections in them.
+        use_07_metric: Average over eleven recalls, as VOC did before 2010.
     """
     truth: Dict[Any, List[Dict[str, Any]]] = defaultdict(list)
     for annotation in split.truth['annotations']:
@@ -255,7 +281,7 @@ def print_figures(
         voc: Dict[str, float],
         console: Console,
 ) -> None:
-    """ Two tables, in percent."""
+    """ Print two tables of percentages: COCO's figures, and each class."""
     table = Table('COCO', '', box=None, pad_edge=False, header_style='bold')
     table.columns[1].justify = 'right'
     for name in COCO_FIGURES:

@@ -1,23 +1,24 @@
-""" Export of a detector to ONNX: one image of a fixed size in, boxes, scores and labels out, NMS included"""
+""" Export of a detector to ONNX. Input is an image of fixed size, output are boxes, scores and labels after NMS."""
 import logging
 import warnings
 from pathlib import Path
 from typing import Any, Tuple
 
-import onnx
 import torch
 from torch import nn
 
 from ..shared.console import create_console
 from ..shared.errors import UserError
+from ..shared.extras import need
 from ..shared.files import replacing
+from ..shared.paths import check_folder
 from .predict import load_detector
 
 __all__ = ['export_onnx', 'run_export']
 
 
 class _OneImage(nn.Module):
-    """ A detector as a function of tensors."""
+    """ A detector with tensors as input and output."""
 
     def __init__(self, detector: nn.Module):
         super().__init__()
@@ -31,17 +32,20 @@ class _OneImage(nn.Module):
 def export_onnx(model: Any, file: Path) -> None:
     """ Write a detector as ONNX.
 
-    Input `image` is (1, 3, img_size, img_size) in the range of 0 to 1; outputs are `boxes` (N, 4), x1, y1, x2, y2 in
-    pixels of that size, `scores` (N,) and `labels` (N,), the highest score first. Its metadata has the class names.
+    Input `image` is (1, 3, img_size, img_size), in the range of 0 to 1. Outputs are `boxes` (N, 4), which are
+    x1, y1, x2, y2 in pixels of that size, `scores` (N,) and `labels` (N,), sorted by score from high to low. The
+    metadata has the class names.
 
     Args:
         model: Detector, in evaluation mode.
         file: File to write.
     """
+    import onnx  # of the extra `detection`
+
     image = torch.rand(1, 3, model.img_size, model.img_size, generator=torch.Generator().manual_seed(0))
     outputs = ('boxes', 'scores', 'labels')
     with replacing(file) as new, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # what a trace takes for constants are constants of a fixed size
+        warnings.simplefilter('ignore')  # a trace warns of constants, which are right for a fixed size
         logging.getLogger('torch.onnx').setLevel(logging.ERROR)
         torch.onnx.export(
             _OneImage(model).eval(),
@@ -61,17 +65,22 @@ def export_onnx(model: Any, file: Path) -> None:
 
 
 def run_export(model_name: str, output: Path) -> None:
-    """ Export a detector, and print what came out.
+    """ Export a detector, and print what was written.
+
+    Args:
+        model_name: Folder of a detector, or `hf-hub:` and a repository.
+        output: ONNX file to write.
 
     Raises:
-        UserError: If the name of the file or of the detector can't be used.
-        UserError: If the detector can't be had.
+        UserError: If the file or the detector cannot be used.
     """
     if output.suffix != '.onnx':
-        raise UserError(f'{output} is no ONNX file: give a name that ends in .onnx.')
-    if not output.absolute().parent.is_dir():
-        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
+        raise UserError(f'{output} is not the name of an ONNX file: give one that ends in .onnx.')
+    if output.is_dir():
+        raise UserError(f'{output} is a folder: give the name of a file.')
+    check_folder(output.absolute().parent, 'a file in a folder that exists')
     model = load_detector(model_name)
+    need('onnx', extra='detection')
     export_onnx(model, output)
     size = model.img_size
     console = create_console()

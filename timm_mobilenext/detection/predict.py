@@ -1,4 +1,4 @@
-""" Boxes around what is in photographs, drawn on them and as JSON"""
+""" Boxes around what is in photographs, drawn on them and written as JSON"""
 import contextlib
 import io
 import json
@@ -14,51 +14,46 @@ from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
 from ..shared.console import create_table_console
-from ..shared.errors import UserError
+from ..shared.device import check_device
+from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
-from ..shared.images import check_file, read_image
+from ..shared.images import read_image
+from ..shared.paths import check_file, check_output_folder
+from ..shared.style import INK
 from .ssdlite import SSDLite
 
-__all__ = ['check_device', 'draw_boxes', 'find_boxes', 'load_detector', 'run_predict']
+__all__ = ['draw_boxes', 'find_boxes', 'load_detector', 'run_predict']
 
 _HUB = 'hf-hub:'
-# of one lightness, so that dark text is read on all of them
+# of the same lightness, so that dark text can be read on each of them
 _COLORS = ('#5eead4', '#fdba74', '#93c5fd', '#f9a8d4', '#bef264', '#c4b5fd', '#fcd34d', '#a5f3fc')
 
 
-def check_device(device: str) -> None:
-    """ Raise a UserError if this is no device that torch has here."""
-    try:
-        torch.empty(1, device=device)
-    except Exception as e:  # what torch raises differs from device to device
-        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise UserError(f'There is no device {device} here ({reason}): give another, cpu for instance.') from None
-
-
 def load_detector(name: str, device: str = 'cpu') -> SSDLite:
-    """ A detector with its weights, in evaluation mode.
+    """ Load a detector with its weights, in evaluation mode.
 
     Args:
         name: Folder with config.json and model.safetensors, or `hf-hub:` and a repository.
         device: Device of torch.
 
     Raises:
-        UserError: If there is no such folder or device.
-        UserError: If it holds no detector, or one that is damaged.
+        UserError: If there is no such folder or device, or if the detector is damaged.
     """
     check_device(device)
     source = name.removeprefix(_HUB)
     if not name.startswith(_HUB) and not (Path(name) / 'config.json').is_file():
-        raise UserError(f'{name} is no folder of a detector, with a config.json and a model.safetensors: give one, or'
-                         f' {_HUB} and a repository.')
+        raise UserError(f'{name} is not the folder of a detector, with a config.json and a model.safetensors: give'
+                        f' one, or {_HUB} and a repository.')
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub tells that it loads
+        with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub prints that it loads
             return SSDLite.from_pretrained(source).to(device).eval()
-    except (HfHubHTTPError, HFValidationError):
+    except HfHubHTTPError:
         raise
-    except Exception as e:  # of what a stranger wrote
-        reason = ' '.join(str(e).split())[:300] or type(e).__name__
-        raise UserError(f'{name} is no detector that can be used: {reason}') from e
+    except HFValidationError as e:
+        raise UserError(f'{shown(source)} is not the name of a repository: {first_line(e)}') from e
+    except Exception as e:  # a stranger's config and weights may lead to any error
+        reason = shown(' '.join(str(e).split()) or type(e).__name__)
+        raise UserError(f'{name} is not a detector that can be used: {reason}') from e
 
 
 def run_predict(
@@ -72,25 +67,22 @@ def run_predict(
 
     Args:
         files: Images.
-        model_name: Folder or Hub repository of a detector.
-        output: Folder to write a PNG for each image and detections.json to.
-        score_thresh: Score of the detections that are shown.
+        model_name: Folder of a detector, or `hf-hub:` and a repository.
+        output: Folder to write to: a PNG for each image, and detections.json.
+        score_thresh: Lowest score of a detection that is shown.
         device: Device of torch.
 
     Raises:
-        UserError: If an image, the output or the name of the detector can't be used.
-        UserError: If the detector can't be had.
+        UserError: If an image, the output or the detector cannot be used.
     """
-    # rows are for a terminal's width, or for other programs
     console = create_table_console()
     for file in files:
         check_file(file)
-    if output.exists() and not output.is_dir():
-        raise UserError(f'{output} is a file: give a folder.')
+    check_output_folder(output)
     names = [file.stem for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f'Two images are named {twice[0]}, whose pictures would be one: predict them apart.')
+        raise UserError(f'Two images are named {twice[0]}, and would have the same picture: give them in two calls.')
     for file in files:
         if (output / f'{file.stem}.png').resolve() == file.resolve():
             raise UserError(f'{file} would be replaced by its picture: give another folder than {output}.')
@@ -106,8 +98,8 @@ def run_predict(
         with replacing(output / f'{file.stem}.png') as new:
             draw_boxes(image, found, model.class_names).save(new, format='PNG')
         counts = {name: sum(box['class'] == name for box in found) for name in model.class_names}
-        said = ', '.join(f'{count} {name}' for name, count in counts.items() if count)
-        table.add_row(Text(file.name), str(len(found)), Text(said))
+        summary = ', '.join(f'{count} {name}' for name, count in counts.items() if count)
+        table.add_row(Text(file.name), str(len(found)), Text(summary))
     with replacing(output / 'detections.json') as new:
         new.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
     console.print(table)
@@ -116,7 +108,7 @@ def run_predict(
 
 @torch.inference_mode()
 def find_boxes(model: Any, image: Image.Image, device: Any = 'cpu') -> List[Dict[str, Any]]:
-    """ Detections in an image: class, score, and box (x1, y1, x2, y2 in pixels), the highest score first."""
+    """ Find boxes in an image: class, score and box (x1, y1, x2, y2 in pixels), sorted by score from high to low."""
     tensor = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
     found = model([tensor.to(device)])[0]
     return [
@@ -127,7 +119,7 @@ def find_boxes(model: Any, image: Image.Image, device: Any = 'cpu') -> List[Dict
 
 
 def draw_boxes(image: Image.Image, boxes: Sequence[Dict[str, Any]], class_names: Sequence[str]) -> Image.Image:
-    """ A copy of an image with boxes, and class and score at each."""
+    """ Draw boxes on a copy of an image, each with its class and score."""
     image = image.copy()
     draw = ImageDraw.Draw(image)
     unit = max(1, round(max(image.size) / 320))
@@ -141,5 +133,5 @@ def draw_boxes(image: Image.Image, boxes: Sequence[Dict[str, Any]], class_names:
         x = min(corners[0], max(0, image.width - right))
         y = corners[1] - bottom - unit if corners[1] > bottom + unit else corners[1]
         draw.rectangle((x, y, x + right + unit, y + bottom + unit), fill=color)
-        draw.text((x + unit / 2, y), label, fill='#1f2933', font=font)
+        draw.text((x + unit / 2, y), label, fill=INK, font=font)
     return image

@@ -25,16 +25,16 @@ def read_image(file: Path, turn: bool = True) -> Image.Image:
         turn: Turn it as its camera was held.
 
     Raises:
-        UserError: If it is none, or a damaged one.
+        UserError: If the file is not an image, or is damaged.
     """
     try:
         with Image.open(file) as opened:
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened) if turn else opened
-        if image.mode.startswith('I'):  # 16 bits, of which PIL would cut off what is above 255
+        if image.mode.startswith('I'):  # of 16 bits, PIL would cut off all above 255
             image = Image.fromarray((np.asarray(image).astype(float) / 257).round().clip(0, 255).astype('uint8'))
         if image.mode == 'F':
             raise UserError('pixels of floating point')
         return image
-    except Exception as e:  # what bytes that are no image lead to is anyone's guess
-        raise UserError(f'{file} can not be read as an image ({type(e).__name__}): repair it or leave it out.') from e
+    except Exception as e:  # bytes that are not an image lead to errors of every kind
+        raise UserError(f'{file} cannot be read as an image ({type(e).__name__}): repair it or leave it out.') from e

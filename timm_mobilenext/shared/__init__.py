@@ -1,1 +1,1 @@
-""" What every tool uses: files, images, pictures"""
+""" What every tool uses: errors, names, paths, files, images, counts, one console and one style"""

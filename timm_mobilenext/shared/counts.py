@@ -9,12 +9,15 @@ __all__ = ['count']
 
 
 def count(model: Any, input_size: Optional[Sequence[int]] = None, device: str = 'meta') -> Dict[str, float]:
-    """ Parameters, and for one image: MACs and activations (outputs) of convolutions and linear layers.
+    """ Count what a network has, and what it needs for one image in its convolutions and linear layers.
 
     Args:
-        model: Network.
+        model: Network, which is not changed.
         input_size: Channels, height and width of the image, the network's own if None.
-        device: Device to run it on, 'meta' for none.
+        device: Device to run it on. 'meta' computes shapes only.
+
+    Returns:
+        Numbers of `params`, of `macs` (multiplications with addition), and of `activations` (outputs of the layers).
     """
     model = copy.deepcopy(model).to(device).eval()
     counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)

@@ -7,19 +7,24 @@ _MAX_SHOWN = 200  # characters of a value that a message repeats
 
 
 class UserError(ValueError, RuntimeError):
-    """ What a user can mend: a line or two with what was given, what was expected, and what to do.
+    """ What a user can mend. The message is a line or two: what was given, what was expected, and what to do.
 
-    Everything else that ends a command is a bug of ours. It is both a ValueError and a RuntimeError, so that code which
-    waits for either catches it.
+    Any other error that ends a command is a bug of ours. A UserError is both a ValueError and a RuntimeError, so that
+    code which waits for either catches it.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """ First line of what an error says, or its type if it says nothing."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """ First line of an error's message, or the error's type if there is no message."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def shown(value: Any) -> str:
-    """ A value as a message repeats it, cut where it is long."""
+def shown(value: Any, max_length: int = _MAX_SHOWN) -> str:
+    """ A value as a message repeats it: cut if it is long.
+
+    Args:
+        value: Text, or anything that has a repr.
+        max_length: Characters that are kept.
+    """
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}… ({len(text):,} characters)'
+    return text if len(text) <= max_length else f'{text[:max_length]}… ({len(text):,} characters)'

@@ -1,4 +1,4 @@
-""" Files and folders that are there whole or not at all, whatever interrupts the writing"""
+""" Files and folders that are there as a whole or not at all, whatever interrupts the writing"""
 import ctypes
 import os
 import shutil
@@ -6,21 +6,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
+from .errors import UserError
+
 __all__ = ['replacing', 'tidy']
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """ A temporary beside path to write to, which takes its place at the end if all went well."""
-    path = path.resolve()  # what a link leads to, not the link
+    """ Give a temporary path to write to, and put it in the place of `path` if all went well.
+
+    Raises:
+        UserError: If a file was written where a folder is.
+    """
+    path = path.resolve()  # the target of a link, not the link
     new, old = tidy(path)
     try:
         yield new
         if path.is_dir() and not new.is_dir():
-            raise IsADirectoryError(f'{path} is a folder, which no file replaces: give another name.')
+            raise UserError(f'{path} is a folder, and a file cannot replace it: give another name.')
         if not path.is_dir():
             new.replace(path)
-        elif not _exchange(new, path):  # no rename replaces a folder, so it is gone for a moment
+        elif not _exchange(new, path):  # a rename cannot replace a folder, so it is gone for a moment
             path.rename(old)
             new.rename(path)
     finally:
@@ -41,7 +47,11 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def tidy(path: Path) -> Tuple[Path, Path]:
-    """ Name the temporaries beside path and remove them; the old one is put back if nothing came in its place."""
+    """ Remove the temporaries beside a path. The old content is put back if nothing took its place.
+
+    Returns:
+        Names of the temporaries: of the new content and of the old.
+    """
     path = path.resolve()
     new, old = (path.with_name(f'.{path.name}.{age}') for age in ('new', 'old'))
     if old.exists() and not path.exists():

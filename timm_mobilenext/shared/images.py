@@ -6,15 +6,7 @@ from PIL import Image, ImageOps
 
 from .errors import UserError
 
-__all__ = ['check_file', 'read_image']
-
-
-def check_file(file: Path) -> None:
-    """ Raise a UserError if there is no file."""
-    if not file.exists():
-        raise UserError(f'{file} is not there: give the files of images.')
-    if file.is_dir():
-        raise UserError(f'{file} is a folder: give the files of images.')
+__all__ = ['read_image']
 
 
 def read_image(file: Path, turn: bool = True) -> Image.Image:

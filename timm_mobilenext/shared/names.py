@@ -1,30 +1,36 @@
-""" Names of models: which timm knows, and which are ours"""
+""" Names of models, which timm knows and which are ours, and of repositories"""
 from typing import List
 
 from .errors import shown, UserError
 
-__all__ = ['check_model', 'is_ours', 'list_ours']
+__all__ = ['check_model', 'check_repository', 'is_ours', 'list_ours']
 
 
 def list_ours() -> List[str]:
-    """ Names of all MobileNeXt models."""
+    """ Names of all MobileNeXt models, without tags."""
     import timm
 
     return timm.list_models(module='mobilenext')
 
 
 def is_ours(name: str) -> bool:
-    """ Whether a model, named without a tag, is one of MobileNeXt."""
+    """ Whether a model, named without a tag, is a MobileNeXt."""
     return name in list_ours()
 
 
 def check_model(name: str) -> None:
-    """ Raise a UserError that names near misses if timm has no such model."""
+    """ Raise a UserError that suggests similar names if timm does not have this model."""
     import timm
 
     if not timm.is_model(name):
         from difflib import get_close_matches
 
-        near = get_close_matches(name, timm.list_models(), n=3)
+        near = get_close_matches(shown(name), timm.list_models(), n=3)
         hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
         raise UserError(f'timm has no model {shown(name)!r}: {hint}')
+
+
+def check_repository(repo_id: str) -> None:
+    """ Raise a UserError if this is not of the form user/name. The Hub checks the rest."""
+    if repo_id.count('/') != 1:
+        raise UserError(f'{shown(repo_id)!r} does not name a repository: give user/name.')

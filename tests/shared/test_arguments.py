@@ -1,0 +1,71 @@
+""" What a user names: models, repositories, devices, paths"""
+import pytest
+from helpers import MODELS
+
+from timm_mobilenext.shared.device import check_device
+from timm_mobilenext.shared.errors import UserError
+from timm_mobilenext.shared.names import check_model, check_repository, is_ours, list_ours
+from timm_mobilenext.shared.paths import check_file, check_folder, check_output_folder, find_splits
+
+pytestmark = pytest.mark.tools
+
+
+def test_ours():
+    assert sorted(list_ours()) == sorted(MODELS)
+    assert is_ours('mobilenext_100') and not is_ours('mobilenetv2_100') and not is_ours('mobilenext_100.official_in1k')
+
+
+@pytest.mark.parametrize('name, words', [
+    ('mobilenext_10', "no model 'mobilenext_10': did you mean .*mobilenext_100.*"),
+    ('%%%', r"no model '%%%': timm.list_models\(\) lists them"),
+    ('x' * 5000, r'x{200}… \(5,000 characters\)'),
+])
+def test_unknown_model(name, words):
+    with pytest.raises(UserError, match=words):
+        check_model(name)
+
+
+@pytest.mark.parametrize('name', ['mobilenext_100', 'mobilenext_050.cifar10', 'resnet18'])
+def test_known_model(name):
+    check_model(name)
+
+
+@pytest.mark.parametrize('name', ['name', '', 'a/b/c'])
+def test_repository_is_user_and_name(name):
+    check_repository('user/name')
+    with pytest.raises(UserError, match='give user/name'):
+        check_repository(name)
+
+
+def test_device():
+    check_device('cpu')
+    for name in ('abacus', 'cuda:99', ''):
+        with pytest.raises(UserError, match=f'^There is no device {name} here .+: give another, such as cpu.$'):
+            check_device(name)
+
+
+def test_paths(tmp_path):
+    (tmp_path / 'file').touch()
+    check_file(tmp_path / 'file')
+    check_folder(tmp_path, 'a folder')
+    check_output_folder(tmp_path)
+    check_output_folder(tmp_path / 'new')
+    for check, words in (
+            (lambda: check_file(tmp_path / 'new', 'a JSON file'), 'new is not there: give a JSON file.$'),
+            (lambda: check_file(tmp_path), 'is a folder: give the files of images.$'),
+            (lambda: check_folder(tmp_path / 'file', 'a data set'), 'file is not a folder: give a data set.$'),
+            (lambda: check_folder(tmp_path / 'new', 'a data set'), 'new is not a folder: give a data set.$'),
+            (lambda: check_output_folder(tmp_path / 'file'), 'file is a file: give a folder.$'),
+    ):
+        with pytest.raises(UserError, match=words):
+            check()
+
+
+@pytest.mark.parametrize('train, validate', [('train', 'validation'), ('training', 'val'), ('train', 'eval')])
+def test_splits_have_the_names_that_timm_knows(tmp_path, train, validate):
+    for name in (train, validate):
+        (tmp_path / name).mkdir()
+    assert find_splits(tmp_path) == dict(train=tmp_path / train, validate=tmp_path / validate)
+    (tmp_path / validate).rmdir()
+    with pytest.raises(UserError, match='has no validation or val folder'):
+        find_splits(tmp_path)

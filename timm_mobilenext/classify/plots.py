@@ -1,35 +1,29 @@
-""" Pictures of the tools, as PNG, in one style; needs matplotlib"""
+""" Pictures of the demo and of predictions, as PNG; needs matplotlib"""
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
-from ..shared.style import FAINT, INK, RIGHT, WRONG
+from ..shared.style import dress_curves, FAINT, INK, RIGHT, WRONG
 
 __all__ = ['draw_demo', 'draw_predictions', 'History']
 
-History = List[Dict[str, float]]  # 'loss', and 'raw' and 'EMA' for top-1, of each epoch
+History = List[Dict[str, float]]  # of each epoch: 'loss', and top-1 of the 'raw' and of the 'EMA' weights
 
 _COLUMNS = 4
-_BAR = 34  # characters of a label that fit beside its bar
-
-
-def _dress_curves(axes: Any, heading: str) -> None:
-    """ Title, axes and grid of curves over epochs."""
-    axes.set_title(heading, color=INK, fontsize=11, loc='left')
-    axes.set_xlabel('epoch', color=INK, fontsize=9)
-    axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(axis='y', color=FAINT, alpha=0.3)
-    axes.spines[['top', 'right']].set_visible(False)
+_BAR = 34  # characters of a label that fit on its bar
 
 
 def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None:
-    """ Draw images, and under each its most probable classes as bars."""
+    """ Draw images, and under each its most probable classes as bars.
+
+    Args:
+        file: PNG to write.
+        title: Title of the picture.
+        predictions: What a model says about each image, as `name_images` returns it.
+    """
     columns = min(_COLUMNS, len(predictions))
     rows = -(-len(predictions) // columns)
     width, height, head = 2.6 * columns, 3.5 * rows, 0.5
@@ -65,7 +59,7 @@ def draw_demo(
         targets: torch.Tensor,
         class_names: List[str],
 ) -> None:
-    """ Draw loss and top-1 of each epoch, and validation images with the predicted classes and their confidences."""
+    """ Draw loss and top-1 of each epoch, and validation images with their predicted classes and probabilities."""
     figure = Figure(figsize=(13, 7), dpi=150)
     figure.text(0.03, 0.94, title, color=INK, fontsize=14, fontweight='bold')
 
@@ -73,7 +67,7 @@ def draw_demo(
         axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
         for name, color in colors.items():
             axes.plot(range(1, len(history) + 1), [h[name] for h in history], '.-', color=color, lw=2, ms=8, label=name)
-        _dress_curves(axes, heading)
+        dress_curves(axes, heading)
         if len(colors) > 1:
             axes.legend(frameon=False, loc='lower right')
 
@@ -96,7 +90,7 @@ def draw_demo(
                 label if prediction == target else f'{label}\nis {class_names[target][:10]}', color=color, fontsize=9)
             axes.spines[:].set(color=color, linewidth=2)
 
-    # three rows from the first class to the last, and the images whose true class got the least
+    # three rows from the first class to the last, and one of the images whose true class is least probable
     columns = 10
     places = torch.linspace(0, len(targets) - 1, min(3 * columns, len(targets))).long()
     through = targets.argsort(stable=True)[places].tolist()

@@ -66,15 +66,15 @@ def break_folder(folder, how):
 
 
 @pytest.mark.parametrize('how, words', [
-    ('no folder', ['is no folder', 'train/']),
+    ('no folder', ['is not a folder', 'train/']),
     ('no split', ['no validation or val folder']),
     ('no classes', ['images outside of class folders']),
     ('no images', ['train has no images']),
     ('one class', ['one class, zero', 'two or more']),
     ('empty class', ['validation', 'no images of class one']),
     ('missing class', ['train', 'no images of class two']),
-    ('corrupt image', ['0.png', 'can not be read as an image']),
-    ('half an image', ['1.png', 'can not be read as an image']),
+    ('corrupt image', ['0.png', 'cannot be read as an image']),
+    ('half an image', ['1.png', 'cannot be read as an image']),
 ])
 def test_bad_folder_is_told_in_one_line(folder, how, words):
     break_folder(folder, how)

@@ -21,10 +21,10 @@ from timm.models import is_model_pretrained
 from timm.utils import random_seed
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
-from ..classify.image_folder import SPLITS
 from ..shared.errors import UserError
 from ..shared.images import read_image
 from ..shared.names import check_model
+from ..shared.paths import SPLITS
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',

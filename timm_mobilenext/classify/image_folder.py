@@ -1,6 +1,6 @@
 """ Image folders: a folder for each class in train/ and in validation/, as timm reads them
 
-timm passes over a class without images, and skips an image that it can't read, as it trains; here they are told before.
+In a training, timm passes over classes without images and images that it cannot read. The check finds them before.
 """
 import os
 from pathlib import Path
@@ -14,51 +14,48 @@ from timm.data import create_dataset
 
 from ..shared.console import create_console
 from ..shared.errors import UserError
+from ..shared.paths import find_splits
 
-__all__ = ['check_image_folder', 'run_check', 'SPLITS']
-
-# names of the two splits, as timm knows them
-SPLITS = {
-    'train': ('train', 'training'),
-    'validate': ('validation', 'val', 'valid', 'eval', 'evaluation'),
-}
+__all__ = ['check_image_folder', 'run_check']
 
 
 def run_check(data_dir: Path, num_classes: Optional[int] = None) -> None:
     """ Check an image folder and print what is in it.
 
+    Args:
+        data_dir: Image folder.
+        num_classes: Expected number of classes.
+
     Raises:
-        UserError: That names the first thing wrong, another number of classes than expected among them.
+        UserError: If something is wrong, the first thing of it, or if there is another number of classes.
     """
     console = create_console()
     counts = check_image_folder(data_dir, console)
     if num_classes is not None and num_classes != counts['classes']:
-        raise UserError(f'{data_dir} has {counts["classes"]} classes, not {num_classes}: give --num-classes'
-                         f' {counts["classes"]}.')
+        raise UserError(
+            f'{data_dir} has {counts["classes"]} classes, not {num_classes}: give --num-classes {counts["classes"]}.')
     console.print(f'data   {data_dir}: {counts["classes"]} classes, {counts["train"]} images to train,'
                   f' {counts["validate"]} to validate, all can be read')
 
 
 def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
-    """ Read an image folder as timm does, every image of it.
+    """ Read an image folder as timm does, and every image in it.
+
+    Args:
+        data_dir: Image folder.
+        console: Console that shows the progress.
 
     Returns:
-        Number of `classes`, and of images to `train` and to `validate`.
+        Number of `classes`, of images to `train` on, and of images to `validate` on.
 
     Raises:
-        UserError: That names the first thing wrong: a split or a class without images, fewer than two classes, a file
-            that is no image.
+        UserError: If a split or a class has no images, there are fewer than two classes, or an image cannot be read.
     """
-    if not data_dir.is_dir():
-        raise UserError(f'{data_dir} is no folder: give one with train/ and validation/ (or val/).')
     found: Dict[Path, Set[str]] = {}
     classes: Set[str] = set()
     samples = []
     counts: Dict[str, int] = {}
-    for task, names in SPLITS.items():
-        folder = next((data_dir / name for name in names if (data_dir / name).is_dir()), None)
-        if folder is None:
-            raise UserError(f'{data_dir} has no {" or ".join(names[:2])} folder, with a folder for each class in it.')
+    for task, folder in find_splits(data_dir).items():
         try:
             reader = create_dataset('', str(folder), search_split=False).reader
         except RuntimeError:
@@ -81,6 +78,6 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
         try:
             with Image.open(file) as image:
                 image.load()
-        except Exception as e:
-            raise UserError(f'{file} can not be read as an image ({type(e).__name__}): repair or remove it.') from e
+        except Exception as e:  # bytes that are not an image lead to errors of every kind
+            raise UserError(f'{file} cannot be read as an image ({type(e).__name__}): repair or remove it.') from e
     return dict(counts, classes=len(classes))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import OFFLINE, run_cli, SHIPPED
+from helpers import Evil, hub_env, OFFLINE, run_cli, SHIPPED
 from PIL import Image
 
 import timm
@@ -80,6 +80,54 @@ def test_classes_of_imagenet_have_their_names(tmp_path):
     assert row.split()[1] == 'goldfish'
 
 
+@pytest.fixture
+def on_hub(hub, tmp_path):
+    """Alice's model of three classes, of which it is sure of the second, in a commit before one of other names."""
+    save(tmp_path / 'model', ['one', 'two', 'three'], num_classes=3)
+    hub.create('alice/model')
+    files = {name: (tmp_path / 'model' / name).read_bytes() for name in ('config.json', 'model.safetensors')}
+    hub.put('alice/model', dict(files, **{'notes/of.txt': b'notes'}))
+    first = hub.repo('alice/model').history()[0]
+    config = json.loads(files['config.json'])
+    config['label_names'] = ['a', 'b', 'c']
+    hub.put('alice/model', {'config.json': json.dumps(config).encode()})
+    return first
+
+
+def test_model_on_the_hub(hub, on_hub, tmp_path):
+    env = hub_env(hub, tmp_path / 'home')
+    cat = PHOTOGRAPHS / 'cat.jpg'
+    assert rows_of(run_cli(env, 'predict', cat, '--model', 'hf-hub:alice/model'))['cat.jpg'][0] == 'b'
+    assert rows_of(run_cli(env, 'predict', cat, '--model', f'hf_hub:alice/model@{on_hub}'))['cat.jpg'][0] == 'two'
+    # only what is needed was downloaded, and then it needs no network
+    downloaded = {file.name for file in (tmp_path / 'home').rglob('snapshots/*/*')}
+    assert downloaded == {'config.json', 'model.safetensors'}
+    offline = dict(env, HF_HUB_OFFLINE='1', HF_ENDPOINT='http://127.0.0.1:9')
+    assert rows_of(run_cli(offline, 'predict', cat, '--model', 'hf-hub:alice/model'))['cat.jpg'][0] == 'b'
+
+
+def test_model_on_the_hub_is_not_trusted(hub, on_hub, tmp_path):
+    env = hub_env(hub, tmp_path / 'home')
+    torch.save(Evil(tmp_path / 'executed'), tmp_path / 'evil.bin')
+    repo = hub.repo('alice/model')
+    tree = {name: entry for name, entry in repo.tree('main').items() if name != 'model.safetensors'}
+    repo.commit('refs/heads/main', repo.resolve('main'), tree, 'no safetensors')
+    for files, words in (
+            ({}, ['alice/model has no weights']),
+            ({'pytorch_model.bin': (tmp_path / 'evil.bin').read_bytes()}, ['refused', 'nothing is executed']),
+            ({'pytorch_model.bin': (tmp_path / 'model' / 'pytorch_model.bin').read_bytes()}, None),
+            ({'config.json': b'{'}, ['alice/model', 'JSON']),
+    ):
+        if files:
+            hub.put('alice/model', files)
+        arguments = ['predict', PHOTOGRAPHS / 'cat.jpg', '--model', 'hf-hub:alice/model']
+        said = run_cli(env, *arguments, code=1 if words else 0)
+        assert all(word in said for word in words or ['b']) and str(tmp_path / 'home') not in said, said
+    assert not (tmp_path / 'executed').exists()
+    assert 'has no alice/nothing' in run_cli(
+        env, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', 'hf-hub:alice/nothing', code=1)
+
+
 def test_network_of_one_channel_takes_photographs(tmp_path):
     model = save(tmp_path / 'model', num_classes=3, in_chans=1)
     assert 'class 1' in run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', model)
@@ -148,7 +196,11 @@ def test_bad_image_is_told_in_one_line(tmp_path, how, words):
     ('mobilenext_035', 'has no weights: give a model that has'),
     ('mobilenext_050.cifar100', 'has no weights: give one of mobilenext_050.cifar10'),
     ('local-dir:/nowhere', '/nowhere has no config.json'),
-    ('hf-hub:user/name', 'timm-mobilenext pull user/name'),
+    ('local-network:folder', "no model 'local-network:folder'"),
+    ('hf-hub:user/name', 'user/name is not in the cache'),
+    ('hf-hub:name', 'give user/name'),
+    ('hf-hub:user/name@a b', 'a revision'),
+    ('resnet18.a1_in1k', 'timm/resnet18.a1_in1k is not in the cache'),
     ('vit_small_patch16_224.dino', 'has no classifier'),
 ])
 def test_model_without_weights_is_told_in_one_line(model, words):
@@ -156,8 +208,8 @@ def test_model_without_weights_is_told_in_one_line(model, words):
 
 
 @pytest.mark.parametrize('output, words', [
-    ('out.jpg', 'is no PNG'),
-    ('nowhere/out.png', 'is no folder'),
+    ('out.jpg', 'is not a PNG'),
+    ('nowhere/out.png', 'is not a folder'),
     ('folder.png', 'is a folder'),
     ('image.png', 'is one of the images'),
 ])
@@ -165,6 +217,21 @@ def test_bad_output_is_told_in_one_line(tmp_path, output, words):
     (tmp_path / 'folder.png').mkdir()
     Image.new('RGB', (8, 8)).save(tmp_path / 'image.png')
     assert words in run_cli(OFFLINE, 'predict', tmp_path / 'image.png', '-o', tmp_path / output, code=1)
+
+
+def test_device_that_is_not_there():
+    assert 'There is no device abacus here' in run_cli(
+        OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--device', 'abacus', code=1)
+
+
+def test_network_that_does_not_work_at_the_size_of_its_images(tmp_path):
+    save_for_hf(timm.create_model('vit_tiny_patch16_224', num_classes=3), str(tmp_path), safe_serialization='both')
+    file = tmp_path / 'config.json'
+    config = json.loads(file.read_text())
+    config['pretrained_cfg']['test_input_size'] = [3, 32, 32]
+    file.write_text(json.dumps(config))
+    error = run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', f'local-dir:{tmp_path}', code=1)
+    assert 'The model does not work on images of 3 x 32 x 32: ' in error
 
 
 def test_picture_of_too_many_images_is_refused(tmp_path):

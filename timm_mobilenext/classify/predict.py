@@ -1,12 +1,13 @@
 """ What is in a photograph: a model of timm names it, in a table and in a picture
 
-Nothing here knows MobileNeXt, any model of timm with weights will do.
+Nothing here knows MobileNeXt: any model of timm with weights will do.
 """
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
+from huggingface_hub import snapshot_download
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -17,46 +18,59 @@ import timm
 from timm.data import create_transform, ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from timm.models import get_deprecated_models, is_model_pretrained
 
-from ..hub.folders import load_hub_folder
+from ..hub.folders import load_hub_folder, WEIGHTS
+from ..hub.push import check_repo_id, check_revision, read_token, told_plainly
 from ..shared.console import create_table_console
-from ..shared.errors import UserError
+from ..shared.device import check_device
+from ..shared.errors import first_line, UserError
+from ..shared.extras import need
 from ..shared.files import replacing
-from ..shared.images import check_file, read_image
+from ..shared.images import read_image
+from ..shared.names import check_model
+from .arguments import check_predict
 
 __all__ = ['load_model', 'name_images', 'Prediction', 'print_table', 'run_predict']
 
-_LOCAL, _HUB = 'local-dir:', ('hf-hub:', 'hf_hub:')
-_SHOWN, _DRAWN_AT_MOST = 400, 100  # pixels of a side in a picture, and images
+_LOCAL, _HUB = 'local-dir:', ('hf-hub:', 'hf_hub:')  # as timm has them
+_SHOWN = 400  # pixels of a side in a picture
 
 
 @dataclass
 class Prediction:
-    """ What a model says of an image."""
+    """ What a model says about an image."""
     file: Path
     image: Image.Image  # small
     classes: List[Tuple[str, float]]  # names and probabilities, the most probable first
 
 
-def run_predict(files: Sequence[Path], model_name: str, top_k: int, output: Optional[Path]) -> None:
+def run_predict(
+        files: Sequence[Path],
+        model_name: str,
+        top_k: int,
+        output: Optional[Path],
+        device: str = 'cpu',
+) -> None:
     """ Name what is in images, print a table, and draw a picture if there is an output.
 
     Args:
         files: Images.
-        model_name: Model of timm, `local-dir:` and a Hub folder among them.
-        top_k: Classes to tell for each image.
+        model_name: Model of timm, `local-dir:` and a Hub folder, or `hf-hub:` and a repository.
+        top_k: Number of classes to name for each image.
         output: PNG to write.
+        device: Device of torch.
 
     Raises:
-        UserError: If an image or the output can't be used, or if the model has no weights or no classes.
-        UserError: If the weights can't be had.
+        UserError: If an image, the output, the device or the model cannot be used.
     """
+    check_predict(files, output)
+    check_device(device)
+    if not model_name.startswith((_LOCAL, *_HUB)):
+        check_model(model_name)
     if output is not None:
-        check_output(output, files)
-    for file in files:
-        check_file(file)
-    # rows are for a terminal's width, or for other programs
+        need('matplotlib', extra='demo')
     console = create_table_console()
-    predictions = name_images(load_model(model_name), files, top_k, console)
+    model = load_model(model_name).to(device)
+    predictions = name_images(model, files, top_k, console, device)
     print_table(predictions, console)
     if output is not None:
         from .plots import draw_predictions
@@ -66,58 +80,68 @@ def run_predict(files: Sequence[Path], model_name: str, top_k: int, output: Opti
         console.print(f'\npicture  {output}', soft_wrap=True)
 
 
-def check_output(output: Path, files: Sequence[Path]) -> None:
-    """ Raise a UserError if no picture can be written there."""
-    if output.suffix.lower() != '.png':
-        raise UserError(f'{output} is no PNG: give a name that ends in .png.')
-    if output.is_dir():
-        raise UserError(f'{output} is a folder: give the name of a PNG.')
-    if not output.absolute().parent.is_dir():
-        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
-    if output.resolve() in [file.resolve() for file in files]:
-        raise UserError(f'{output} is one of the images: give the picture another name.')
-    if len(files) > _DRAWN_AT_MOST:
-        raise UserError(
-            f'A picture takes {_DRAWN_AT_MOST} images at most, here are {len(files)}: give fewer, or no --output.')
-
-
 def load_model(name: str) -> Any:
-    """ A model with weights, in evaluation mode.
+    """ Load a model with its weights, in evaluation mode.
+
+    Args:
+        name: Model of timm, `local-dir:` and a Hub folder, or `hf-hub:` and a repository.
 
     Raises:
-        UserError: If it has no weights or names no classes.
-        UserError: If the weights can't be had.
+        UserError: If there are no weights or no classes, or if the weights cannot be loaded.
     """
     if name.startswith(_LOCAL):
-        model: Any = load_hub_folder(Path(name.removeprefix(_LOCAL)))
+        model = load_hub_folder(Path(name.removeprefix(_LOCAL)))
     elif name.startswith(_HUB):
-        repo_id = name.partition(':')[2]
-        raise UserError(
-            f'{name} is on the Hub: timm-mobilenext pull {repo_id} -o folder checks it, then give'
-            f' --model {_LOCAL}folder.')
+        model = load_repository(name.partition(':')[2])
     else:
-        name = get_deprecated_models().get(name) or name
-        if not is_model_pretrained(name):
-            tags = ', '.join(timm.list_pretrained(f'{name.partition(".")[0]}.*'))
-            raise UserError(f'{name} has no weights: {f"give one of {tags}" if tags else "give a model that has"}.')
-        cfg: Any = timm.get_pretrained_cfg(name)
-        if not cfg.num_classes:
-            raise UserError(f'{name} has no classifier: give a model with classes.')
-        model = timm.create_model(name, pretrained=True).eval()
+        model = load_pretrained(get_deprecated_models().get(name) or name)
     if not model.num_classes:
         raise UserError(f'{name} has no classifier: give a model with classes.')
     return model
 
 
+def load_pretrained(name: str) -> Any:
+    """ Load a model that timm has weights of."""
+    if not is_model_pretrained(name):
+        tags = ', '.join(timm.list_pretrained(f'{name.partition(".")[0]}.*'))
+        raise UserError(f'{name} has no weights: {f"give one of {tags}" if tags else "give a model that has"}.')
+    cfg: Any = timm.get_pretrained_cfg(name)
+    if not cfg.num_classes:  # before they are downloaded
+        raise UserError(f'{name} has no classifier: give a model with classes.')
+    if not cfg.hf_hub_id:
+        return timm.create_model(name, pretrained=True).eval()
+    with told_plainly(cfg.hf_hub_id, None):
+        return timm.create_model(name, pretrained=True).eval()
+
+
+def load_repository(name: str) -> Any:
+    """ Load a repository of the Hub, user/name or user/name@revision, with as little trust as any Hub folder."""
+    repo_id, _, revision = name.partition('@')
+    check_repo_id(repo_id)
+    check_revision(revision or None)
+    with told_plainly(repo_id, revision):
+        read_token()
+        for weights in WEIGHTS:  # the second, a pickle, where the first is not there
+            patterns = ['config.json', weights]
+            folder = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=patterns))
+            if (folder / weights).exists():
+                break
+    try:
+        return load_hub_folder(folder)
+    except UserError as e:
+        raise UserError(str(e).replace(str(folder), name)) from e
+
+
 def name_classes(model: Any) -> Callable[[int], str]:
-    """ Names of a model's classes: its own, ImageNet's, or their numbers where nothing tells."""
+    """ Function that names the classes of a model: by its own names, ImageNet's, or their numbers."""
     names = model.pretrained_cfg.get('label_names')
     if names:
         # JSON makes the numbers of a dict strings
-        named = {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-        told = model.pretrained_cfg.get('label_descriptions')
-        descriptions = told if isinstance(told, dict) else {}
-        return lambda index: str(descriptions.get(named.get(index), named.get(index, f'class {index}')))
+        own = {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+        descriptions = model.pretrained_cfg.get('label_descriptions')
+        if not isinstance(descriptions, dict):
+            descriptions = {}
+        return lambda index: str(descriptions.get(own.get(index), own.get(index, f'class {index}')))
     subset = infer_imagenet_subset(model)
     if subset:
         info = ImageNetInfo(subset)
@@ -127,11 +151,24 @@ def name_classes(model: Any) -> Callable[[int], str]:
 
 
 @torch.inference_mode()
-def name_images(model: Any, files: Sequence[Path], top_k: int, console: Console) -> List[Prediction]:
-    """ The most probable classes of each image.
+def name_images(
+        model: Any,
+        files: Sequence[Path],
+        top_k: int,
+        console: Console,
+        device: str = 'cpu',
+) -> List[Prediction]:
+    """ Name the most probable classes of each image.
+
+    Args:
+        model: Model, on the device.
+        files: Images.
+        top_k: Number of classes to name for each image.
+        console: Console that shows the progress.
+        device: Device of torch.
 
     Raises:
-        UserError: If an image can't be read.
+        UserError: If an image cannot be read, or if the model does not work at the size of its images.
     """
     config = resolve_data_config(model=model, use_test_size=True)
     transform: Any = create_transform(**config)
@@ -140,16 +177,20 @@ def name_images(model: Any, files: Sequence[Path], top_k: int, console: Console)
     predictions = []
     for file in track(files, 'naming images', console=console, transient=True, disable=not console.is_terminal):
         image = read_image(file).convert(mode)
-        probabilities = model(transform(image)[None])[0].softmax(0)
+        try:
+            probabilities = model(transform(image)[None].to(device))[0].softmax(0)
+        except (AssertionError, RuntimeError, ValueError) as e:
+            size = ' x '.join(map(str, config['input_size']))
+            raise UserError(f'The model does not work on images of {size}: {first_line(e)}') from e
         top = probabilities.topk(min(top_k, len(probabilities)))
         classes = [(name(int(i)), float(p)) for i, p in zip(top.indices, top.values, strict=True)]
-        image.thumbnail((_SHOWN, _SHOWN))  # of many photographs, no more is kept
+        image.thumbnail((_SHOWN, _SHOWN))  # enough for a picture, and many fit into memory
         predictions.append(Prediction(file, image, classes))
     return predictions
 
 
 def print_table(predictions: Sequence[Prediction], console: Console) -> None:
-    """ A row for each image."""
+    """ Print a row for each image."""
     table = Table(box=None, pad_edge=False, header_style='bold')
     for heading in ('image', 'is', '', 'or'):
         table.add_column(heading, justify='right' if not heading else 'left', overflow='fold')

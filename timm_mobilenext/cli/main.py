@@ -7,11 +7,13 @@ from typing import Annotated, List, Optional
 
 import typer
 
+from ..classify.arguments import check_predict
 from ..shared.names import check_model
 from ..version import __version__
 from .analyze import app as analyze_app
 from .detect import app as detect_app
 from .errors import ErrorGroup
+from .options import Device
 
 __all__ = ['app', 'main']
 
@@ -85,20 +87,20 @@ def check(
 @app.command()
 def predict(
         images: Annotated[List[Path], typer.Argument(metavar='IMAGE...', help='Photographs.')],
-        model: Annotated[
-            str, typer.Option(help='Any model of timm that has weights, or local-dir: and a Hub folder.'),
-        ] = 'mobilenext_050.cifar10',
-        top_k: Annotated[int, typer.Option('--topk', min=1, help='Classes to tell for each image.')] = 3,
-        output: Annotated[Optional[Path], typer.Option('--output', '-o', help='PNG to draw.')] = None,
+        model: Annotated[str, typer.Option(
+            metavar='MODEL',
+            help='Any model of timm that has weights, local-dir:DIR for a Hub folder, or hf-hub:USER/NAME.',
+        )] = 'mobilenext_050.cifar10',
+        top_k: Annotated[int, typer.Option(
+            '--topk', min=1, metavar='N', help='Number of classes to name for each image.')] = 3,
+        output: Annotated[Optional[Path], typer.Option('--output', '-o', metavar='FILE', help='PNG to draw.')] = None,
+        device: Device = 'cpu',
 ) -> None:
     """Name what is in photographs."""
-    if ':' not in model:
-        check_model(model)
-    if output is not None:
-        from ..classify import plots  # noqa: F401, before the work is done
+    check_predict(images, output)
     from ..classify.predict import run_predict
 
-    run_predict(images, model, top_k, output)
+    run_predict(images, model, top_k, output, device)
 
 
 @app.command()

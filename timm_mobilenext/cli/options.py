@@ -1,4 +1,4 @@
-""" Settings, which are dataclasses, as the options of a command"""
+""" Options that several commands have, and dataclasses as the options of a command"""
 import dataclasses
 import inspect
 from pathlib import Path
@@ -8,7 +8,9 @@ import typer
 
 from ..shared.errors import shown, UserError
 
-__all__ = ['settings_command']
+__all__ = ['Device', 'settings_command']
+
+Device = Annotated[str, typer.Option(metavar='DEVICE', help='Device of torch, such as cpu or cuda.')]
 
 
 def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Callable:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from timm_mobilenext.cli.main import app
 
 pytestmark = pytest.mark.tools
 
@@ -52,9 +55,35 @@ def cli(*arguments):
     (['demo', '--nonsense'], 2, 'No such option'),
     (['convert', 'missing.pth', '-o', 'out'], 2, 'missing.pth'),
     (['push', 'missing.pth', 'user/name'], 2, 'missing.pth'),
+    (['predict', 'missing.jpg'], 1, 'Error: missing.jpg is not there'),
+    (['predict', 'folder'], 1, 'Error: folder is a folder'),
+    (['predict', 'file', '-o', 'out.jpg'], 1, 'Error: out.jpg is not a PNG'),
+    (['predict', 'file', '-o', 'missing/out.png'], 1, 'Error: missing is not a folder'),
+    (['check', 'missing'], 1, 'Error: missing is not a folder'),
+    (['check', 'folder'], 1, 'Error: folder has no train or training folder'),
+    (['demo', '--output', 'file'], 1, 'Error: file is a file'),
+    (['demo', '--output', 'full'], 1, 'Error: full is not empty and not from this demo'),
+    (['demo', '--data-dir', 'missing'], 1, 'Error: missing is not a folder'),
+    (['pull', 'name', '-o', 'out'], 1, "Error: 'name' does not name a repository: give user/name."),
+    (['pull', 'user/name', '-o', 'file'], 1, 'Error: file is a file'),
+    (['cards', '-o', 'file'], 1, 'Error: file is a file'),
+    (['detect', 'train', '-o', 'out', '--config', 'missing.yaml'], 2, 'missing.yaml'),
+    (['detect', 'train', '-o', 'out', '--data-dir', 'missing'], 1, 'Error: missing is not a folder'),
+    (['detect', 'train', '-o', 'file'], 1, 'Error: file is a file'),
+    (['detect', 'train'], 2, '--output'),
+    (['detect', 'eval', 'missing'], 1, 'Error: missing is not a folder'),
+    (['detect', 'eval', '--detections', 'missing.json'], 1, 'Error: missing.json is not there'),
+    (['detect', 'predict', 'folder', 'missing.jpg', '-o', 'out'], 1, 'Error: missing.jpg is not there'),
+    (['detect', 'predict', 'folder', 'file', '-o', 'file'], 1, 'Error: file is a file'),
+    (['detect', 'predict', 'missing', 'file', '-o', 'out'], 1, 'Error: missing is not a folder'),
+    (['detect', 'export', 'missing', '-o', 'out.onnx'], 1, 'Error: missing is not a folder'),
 ])
-def test_what_needs_no_network_imports_nothing_slow(arguments, code, shown):
-    result = run(sys.executable, '-c', REPORT, SCRIPT, *arguments)
+def test_what_needs_no_network_imports_nothing_slow(tmp_path, arguments, code, shown):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'thesis.txt').touch()
+    result = run(sys.executable, '-c', REPORT, SCRIPT, *arguments, cwd=tmp_path)
     modules = set(result.stderr.rpartition('modules ')[2].split())
     assert result.returncode == code and shown in result.stdout + result.stderr
     assert 'timm_mobilenext' in modules and not modules & SLOW
@@ -84,3 +113,23 @@ def test_usage_errors_exit_with_2(arguments):
     result = cli(*arguments)
     assert result.returncode == 2
     assert 'Usage:' in result.stderr and 'Traceback' not in result.stderr
+
+
+@pytest.mark.parametrize('arguments', [['-h'], ['predict', '-h'], ['detect', 'train', '-h'], ['detect', 'eval', '-h']])
+def test_help_names_values_in_capitals(arguments):
+    """ --output DIR, and not --output <path>."""
+    printed = cli(*arguments).stdout
+    values = re.findall(r'--\w[\w-]+ ([^\s/]+)  ', printed)
+    assert all(value.isupper() for value in values) and bool(values) == (arguments != ['-h'])
+
+
+def test_output_is_short_everywhere():
+    for arguments in (['demo'], ['predict'], ['convert'], ['pull'], ['cards'], ['detect', 'train'], ['detect', 'eval'],
+                      ['detect', 'predict'], ['detect', 'export'], ['analyze', 'gradients']):
+        assert '-o, --output' in CliRunner().invoke(app, [*arguments, '--help']).output, arguments
+
+
+def test_shell_completion():
+    env = dict(ENV, _TIMM_MOBILENEXT_COMPLETE='complete_bash', COMP_WORDS='timm-mobilenext de', COMP_CWORD='1')
+    result = subprocess.run([SCRIPT], env=env, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == ['demo', 'detect']

@@ -1,19 +1,21 @@
 """ The command line, one typer app
 
-A tool is imported when its command runs, so that `--help` and `--version` need nothing slow from here.
+A command checks what it can at once and imports its tool then, so that help and most errors need nothing slow.
 """
 from pathlib import Path
 from typing import Annotated, List, Optional
 
 import typer
 
-from ..classify.arguments import check_predict
-from ..shared.names import check_model
+from ..classify.arguments import check_demo, check_predict
+from ..classify.settings import DemoSettings
+from ..shared.names import check_model, check_repository
+from ..shared.paths import check_output_folder, find_splits
 from ..version import __version__
 from .analyze import app as analyze_app
 from .detect import app as detect_app
 from .errors import ErrorGroup
-from .options import Device
+from .options import Device, settings_command
 
 __all__ = ['app', 'main']
 
@@ -21,9 +23,9 @@ app = typer.Typer(
     name='timm-mobilenext',
     cls=ErrorGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings=dict(help_option_names=['-h', '--help']),
+    rich_markup_mode=None,  # plain help, in half the time
+    context_settings=dict(help_option_names=['-h', '--help'], max_content_width=100),
 )
 
 app.add_typer(detect_app)
@@ -45,40 +47,30 @@ def _options(
     """MobileNeXt (sandglass block, ECCV 2020) for timm."""
 
 
-@app.command()
-def demo(
-        data_dir: Annotated[
-            Optional[Path],
-            typer.Option(help='Image folder with train/ and validation/ (or val/); handwritten digits if not given.'),
-        ] = None,
-        model: Annotated[str, typer.Option(help='Any model of timm.')] = 'mobilenext_035',
-        img_size: Annotated[int, typer.Option(min=8, help='Image size.')] = 64,
-        epochs: Annotated[int, typer.Option(min=1, help='Epochs to train.')] = 20,
-        batch_size: Annotated[int, typer.Option(min=2, help='Batch size.')] = 64,
-        output: Annotated[Path, typer.Option(help='Folder to write to.')] = Path('demo'),
-        seed: Annotated[int, typer.Option(min=0, max=2 ** 32 - 1, help='Random seed.')] = 0,
-) -> None:
-    """Train a model on a small data set, save it for the Hub, load it with timm alone, and draw how it went."""
-    check_model(model)
+@settings_command(app, 'demo')
+def _demo(settings: DemoSettings) -> None:
+    """Train a small model from start to end.
+
+    Trains on a small data set, saves the model for the Hub, loads it with timm alone, and draws how it went.
+    """
+    check_demo(settings.data_dir, settings.output)
+    check_model(settings.model)
     from ..classify.demo import run_demo
 
-    run_demo(
-        data_dir=data_dir,
-        model_name=model,
-        img_size=img_size,
-        epochs=epochs,
-        batch_size=batch_size,
-        output=output,
-        seed=seed,
-    )
+    run_demo(settings)
 
 
 @app.command()
 def check(
         data_dir: Annotated[Path, typer.Argument(metavar='DATA_DIR', help='Folder with train/ and validation/.')],
-        num_classes: Annotated[Optional[int], typer.Option(min=1, help='Classes that there should be.')] = None,
+        num_classes: Annotated[Optional[int], typer.Option(
+            min=1, metavar='N', help='Number of classes that you expect.')] = None,
 ) -> None:
-    """Check an image folder before training: empty classes, images that can't be read."""
+    """Check an image folder before training.
+
+    Finds empty classes and images that cannot be read.
+    """
+    find_splits(data_dir)
     from ..classify.image_folder import run_check
 
     run_check(data_dir, num_classes)
@@ -176,9 +168,14 @@ def push(
 @app.command()
 def pull(
         repo_id: Annotated[str, typer.Argument(metavar='USER/NAME[@REVISION]', help='Repository.')],
-        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
+        output: Annotated[Path, typer.Option('--output', '-o', metavar='DIR', help='Folder to write to.')],
 ) -> None:
-    """Pull a model of timm from the Hugging Face Hub to a folder, and check that timm loads it."""
+    """Pull a model of timm from the Hugging Face Hub.
+
+    Writes it to a folder if timm can load it.
+    """
+    check_repository(repo_id.partition('@')[0])
+    check_output_folder(output)
     from ..hub.push import run_pull
 
     run_pull(repo_id, output)
@@ -186,9 +183,14 @@ def pull(
 
 @app.command()
 def cards(
-        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')] = Path('hub_configs'),
+        output: Annotated[Path, typer.Option('--output', '-o', metavar='DIR', help='Folder to write to.')] = (
+            Path('hub_configs')),
 ) -> None:
-    """Write config.json and model card of every MobileNeXt model, as the Hub takes them."""
+    """Write config.json and model card of every MobileNeXt.
+
+    They have the form that the Hub expects.
+    """
+    check_output_folder(output)
     from ..hub.cards import write_cards
 
     write_cards(output)

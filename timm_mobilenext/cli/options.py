@@ -1,8 +1,9 @@
 """ Options that several commands have, and dataclasses as the options of a command"""
 import dataclasses
 import inspect
+import re
 from pathlib import Path
-from typing import Annotated, Any, Callable, get_type_hints, Optional
+from typing import Annotated, Any, Callable, get_args, get_type_hints, Optional
 
 import typer
 
@@ -11,15 +12,16 @@ from ..shared.errors import shown, UserError
 __all__ = ['Device', 'settings_command']
 
 Device = Annotated[str, typer.Option(metavar='DEVICE', help='Device of torch, such as cpu or cuda.')]
+METAVARS = {'Path': 'PATH', 'int': 'N', 'float': 'X', 'str': 'NAME'}  # type of an option -> its value in the help
 
 
 def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Callable:
-    """ Decorator of a function of one dataclass, which makes it a command with the fields as options.
+    """ Decorator of a function of one dataclass: makes it a command whose options are the dataclass's fields.
 
     Args:
         app: App that gets the command.
         name: Name of the command.
-        recipe: Take a `--config` too, a YAML file of these settings; what is given beside it wins.
+        recipe: Add the option `--config`, a YAML file of these settings. Options given beside it win.
     """
 
     def decorate(function: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -30,12 +32,14 @@ def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Calla
             function(hint(**settings))
 
         hints = get_type_hints(hint, include_extras=True)
+        for annotation in hints.values():
+            name_value(annotation)
         fields = [(field.name, default_of(field)) for field in dataclasses.fields(hint)]
         if recipe:
             hints['config'] = Annotated[Optional[Path], typer.Option(
                 '--config', metavar='FILE', exists=True, dir_okay=False, is_eager=True,
                 callback=recipe_reader(hint, name),
-                help='Recipe: a YAML file of these settings. Options given beside it win.')]
+                help='Recipe: YAML file of these settings. Options given beside it win.')]
             fields.insert(0, ('config', None))
         keyword = inspect.Parameter.KEYWORD_ONLY
         command.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
@@ -48,6 +52,13 @@ def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Calla
     return decorate
 
 
+def name_value(annotation: Any) -> None:
+    """ Name the value of an option in its help, by its type, unless the option does so."""
+    value, option = get_args(annotation)[:2]
+    found = re.search('|'.join(METAVARS), str(value))
+    option.metavar = option.metavar or (METAVARS[found[0]] if found else None)
+
+
 def default_of(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
@@ -55,7 +66,7 @@ def default_of(field: dataclasses.Field) -> Any:
 
 
 def recipe_reader(settings: Any, command: str) -> Callable:
-    """ Callback that takes the settings of a YAML file as defaults of a command."""
+    """ Callback of an option that makes the settings of a YAML file the defaults of its command."""
     known = {field.name for field in dataclasses.fields(settings)}
 
     def read(context: typer.Context, file: Optional[Path]) -> Optional[Path]:
@@ -68,10 +79,11 @@ def recipe_reader(settings: Any, command: str) -> Callable:
         except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise UserError(f'{file} is not YAML: {shown(" ".join(str(e).split()))}') from None
         if not isinstance(values, dict):
-            raise UserError(f'{file} holds no settings: give lines such as "lr: 0.01".')
+            raise UserError(f'{file} does not hold settings: give lines such as "lr: 0.01".')
         for key in values:
             if key not in known:
-                raise UserError(f'{file} has a setting {shown(str(key))!r}, which {command} does not know.')
+                raise UserError(
+                    f'{file} has a setting {shown(str(key))!r}, which {command} does not know: remove it.')
         context.default_map = {**(context.default_map or {}), **values}
         return file
 

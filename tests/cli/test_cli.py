@@ -55,6 +55,7 @@ def cli(*arguments):
     (['demo', '--nonsense'], 2, 'No such option'),
     (['convert', 'missing.pth', '-o', 'out'], 2, 'missing.pth'),
     (['push', 'missing.pth', 'user/name'], 2, 'missing.pth'),
+    (['models', '--help'], 0, 'List the MobileNeXt models'),
     (['predict', 'missing.jpg'], 1, 'Error: missing.jpg is not there'),
     (['predict', 'folder'], 1, 'Error: folder is a folder'),
     (['predict', 'file', '-o', 'out.jpg'], 1, 'Error: out.jpg is not a PNG'),

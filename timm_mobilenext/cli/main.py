@@ -47,6 +47,14 @@ def _options(
     """MobileNeXt (sandglass block, ECCV 2020) for timm."""
 
 
+@app.command()
+def models() -> None:
+    """List the MobileNeXt models: size, cost, accuracy, weights."""
+    from ..classify.model_table import run_models
+
+    run_models()
+
+
 @settings_command(app, 'demo')
 def _demo(settings: DemoSettings) -> None:
     """Train a small model from start to end.

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,11 +12,15 @@ import torch.nn.functional as F
 from helpers import colour_folder, randomize, run_cli
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
 import timm
 
 from timm_mobilenext.analysis.gradients import measure_gradients, run_gradients
+from timm_mobilenext.analysis.settings import GradientSettings
 from timm_mobilenext.analysis.subjects import create_network, draw_weights, find_blocks, load_images, plan
+from timm_mobilenext.cli.main import app
+from timm_mobilenext.shared.errors import UserError
 
 pytestmark = pytest.mark.tools
 
@@ -190,7 +195,7 @@ def test_no_finite_gradient_is_told():
     model = timm.create_model('mobilenext_035', num_classes=10)
     data = batches()
     data[1][0][0] = math.nan
-    with pytest.raises(ValueError, match=r'^The loss of batch 1 is nan: gradients of it say nothing\.$'):
+    with pytest.raises(ValueError, match=r'^The loss of batch 1 is nan, so its gradients have no meaning\.$'):
         measure_gradients(model, find_blocks(model, 'it'), data)
     with pytest.raises(ValueError, match=r'^1 batches are too few for gradient confusion: give two or more\.$'):
         measure_gradients(model, find_blocks(model, 'it'), data[:1])
@@ -209,7 +214,7 @@ class Explode(torch.autograd.Function):
 def test_no_finite_gradient_of_a_finite_loss_is_told():
     model = timm.create_model('mobilenext_035', num_classes=10)
     model.blocks[3][1].conv_dw1.register_forward_pre_hook(lambda module, inputs: (Explode.apply(inputs[0]),))
-    with pytest.raises(ValueError, match=r'^The gradient at block blocks\.\d\.\d in batch 0 is no finite number\.$'):
+    with pytest.raises(ValueError, match=r'^The gradient at block blocks\.\d\.\d in batch 0 is not finite\.$'):
         measure_gradients(model, find_blocks(model, 'it'), batches())
 
 
@@ -238,7 +243,7 @@ def test_blocks_of_lists():
 
     model.block = nn.Identity()
     model.forward = lambda x: model.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1) * model.block(2))
-    with pytest.raises(ValueError, match='^Block block takes no tensor that a gradient goes to'):
+    with pytest.raises(ValueError, match='^Block block takes no tensor that has a gradient'):
         measure_gradients(model, dict(block=model.block), data)
 
 
@@ -256,12 +261,12 @@ def test_narrow_shortcuts_keep_the_blocks_that_are_compared():
 
 
 def test_no_blocks_are_told():
-    with pytest.raises(ValueError, match='^cait has no blocks to look into. Looked for .*; its modules are .*, blocks'):
+    with pytest.raises(ValueError, match='^cait has no blocks to measure. Looked for .*; its modules are .*, blocks'):
         find_blocks(timm.create_model('cait_xxs24_224', device='meta'), 'cait')
     with pytest.raises(ValueError) as e:
         find_blocks(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten()), 'mine')
     assert str(e.value) == (
-        'mine has no blocks to look into. Looked for modules that its group_matcher calls blocks, and it names none;'
+        'mine has no blocks to measure. Looked for modules that its group_matcher calls blocks, and it names none;'
         ' its modules are 0, 1.')
 
 
@@ -302,7 +307,8 @@ def test_command(folder, tmp_path):
     blocks = rows(tmp_path / 'out' / 'blocks.csv')
     assert len(blocks) == (20 + 20 + 17) * 3 * 2
     # by hand, of strides that both networks have blocks of one shape at
-    assert 'at strides 4, 8, 16, 32. In by out: of blocks that keep the shape, at strides 8, 16, 32.' in printed
+    assert 'Norm at blocks, and per number: at strides 4, 8, 16, 32.\n' in printed
+    assert 'In by out: of blocks that keep the shape, at strides 8, 16, 32.\n' in printed
     kept = [
         (row['seed'], row['stride'], math.log(float(row['ratio']))) for row in blocks
         if (row['model'], row['state'], row['keeps_shape']) == ('mobilenext_035', 'initial', 'True')]
@@ -335,35 +341,62 @@ def test_command(folder, tmp_path):
     (['test_vit', 'mobilenext_035'], 'no common stride'),
 ])
 def test_networks_without_strides(folder, tmp_path, capsys, specs, strides):
-    run_gradients(specs, folder, tmp_path / 'out', img_size=160, batch_size=2, num_batches=2, seeds=1)
-    assert f'Norms and numbers: at {strides}. In by out: of blocks that keep the shape, at {strides}.' in ' '.join(
-        capsys.readouterr().out.split())
+    run_gradients(
+        GradientSettings(specs, folder, tmp_path / 'out', img_size=160, batch_size=2, batches=2, seeds=1))
+    printed = capsys.readouterr().out.splitlines()
+    assert f'Norm at blocks, and per number: at {strides}.' in printed
+    assert f'In by out: of blocks that keep the shape, at {strides}.' in printed
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(specs=['mobilenext_35']), r"timm has no model 'mobilenext_35': did you mean mobilenext_035.*"),
-    (dict(specs=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once, or under'
+    (dict(models=['mobilenext_35']), r"timm has no model 'mobilenext_35': did you mean mobilenext_035.*"),
+    (dict(models=['mobilenext_035', 'mobilenext_035']), 'mobilenext_035 is given twice: give each model once, or under'
                                                          ' another label, LABEL=mobilenext_035.'),
-    (dict(specs=['mobilenext_035,noskip']), "mobilenext_035,noskip: 'noskip' is no argument, give NAME,KEY=VALUE .*"),
-    (dict(specs=['mobilenext_035,no=1']), 'mobilenext_035,no=1 can not be created: .*no.*'),
-    (dict(weight_init='xavier'), "weight_init 'xavier' is none of model, authors, timm."),
-    (dict(pretrained=True, weight_init='timm'), "weight_init 'timm' and pretrained weights contradict each other: leave"
+    (dict(models=['mobilenext_035,noskip']),
+     "mobilenext_035,noskip: 'noskip' is not an argument, give NAME,KEY=VALUE .*"),
+    (dict(models=['mobilenext_035,no=1']), 'mobilenext_035,no=1 cannot be created: .*no.*'),
+    (dict(models=['mobilenext_035,arch_def=[["xx_r1"]]']), 'mobilenext_035,arch_def=.* cannot be created: .*xx_r1.*'),
+    (dict(models=['mobilenext_035,in_chans=1']),
+     'mobilenext_035,in_chans=1 does not take images of 32 pixels: .*3 channels.*'),
+    (dict(device='abacus'), 'There is no device abacus here .*'),
+    (dict(data_dir=Path('gone')), 'gone is not a folder: give an image folder.'),
+    (dict(weight_init='xavier'), "weight_init 'xavier' is not one of model, authors, timm."),
+    (dict(pretrained=True, weight_init='timm'), "weight_init 'timm' and pretrained weights exclude each other: leave"
                                                 ' one out.'),
     (dict(pretrained=True), 'mobilenext_035 has no pretrained weights: give a checkpoint, or leave --pretrained out.'),
-    (dict(specs=['mobilenext_050.cifar10'], pretrained=True),
-     'mobilenext_050.cifar10 has 10 classes, the data has 2: give weights and data of the same.'),
-    (dict(checkpoints=['gone.pth']), 'gone.pth is no file: --checkpoint takes a checkpoint of mobilenext_035.'),
-    (dict(specs=['mobilenext_035', 'mobilenetv2_035'], checkpoints=['gone.pth']),
-     '--checkpoint gone.pth does not say of which model: give MODEL=FILE, MODEL as before.'),
-    (dict(num_batches=100), '.* has 48 images in its split \'train\', 400 are needed.'),
+    (dict(models=['mobilenext_050.cifar10'], pretrained=True),
+     'mobilenext_050.cifar10 has 10 classes and the data has 2: give weights and data with the same classes.'),
+    (dict(checkpoints=['gone.pth']), 'gone.pth is not a file: --checkpoint takes a checkpoint of mobilenext_035.'),
+    (dict(models=['mobilenext_035', 'mobilenetv2_035'], checkpoints=['gone.pth']),
+     '--checkpoint gone.pth does not say which model it is for: give MODEL=FILE, with MODEL as in --models.'),
+    (dict(batches=100), '.* has 48 images in its split \'train\': 400 are needed.'),
     (dict(split='tset'), ".* has no images of a split 'tset': put some into a folder for each class in .*tset."),
 ])
 def test_bad_input(folder, tmp_path, change, message):
-    kwargs = dict(specs=['mobilenext_035'], data_dir=folder, img_size=32, batch_size=4, num_batches=2, seeds=1)
+    kwargs = dict(models=['mobilenext_035'], data_dir=folder, img_size=32, batch_size=4, batches=2, seeds=1)
     kwargs.update(change)
-    with pytest.raises(ValueError, match=f'^{message}$'):
-        run_gradients(output=tmp_path / 'out', **kwargs)
+    with pytest.raises(UserError, match=f'^{message}$'):
+        run_gradients(GradientSettings(output=tmp_path / 'out', **kwargs))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--models', 'mobilenext_035', 'mobilenext_035'],
+    ['--models=mobilenext_035', 'mobilenext_035'],
+    ['--models', 'mobilenext_035', '--seeds', '1', '--models', 'mobilenext_035'],
+])
+def test_models_are_all_words_up_to_the_next_option(tmp_path, arguments):
+    """Each of the two arrives, and so the second is refused."""
+    others = ['--data-dir', str(tmp_path), '-o', str(tmp_path / 'out')]
+    for place in (others + arguments, arguments + others):
+        result = CliRunner().invoke(app, ['analyze', 'gradients', *place])
+        assert result.exit_code == 1 and 'Error: mobilenext_035 is given twice' in result.output
+
+
+def test_words_after_another_option_are_not_models(tmp_path):
+    arguments = ['--models', 'mobilenext_035', '--data-dir', '.', 'mobilenext_050', '-o', str(tmp_path / 'out')]
+    result = CliRunner().invoke(app, ['analyze', 'information', *arguments])
+    assert result.exit_code == 2 and 'mobilenext_050' in result.output
 
 
 def test_checkpoints_are_loaded(tmp_path):
@@ -393,8 +426,8 @@ def test_checkpoints_of_one_state_are_seeds(tmp_path):
     assert [after.weights(seed) for seed in (0, 1)] == files
     stems = [create_network(after, 2, 32, seed).model.conv_stem.weight for seed in (0, 1)]
     assert torch.equal(stems[1], model.conv_stem.weight) and not torch.equal(*stems)
-    with pytest.raises(ValueError, match='mobilenext_035 has 2 checkpoints of a state, after epoch 8: give one, or one'
-                                         ' for each of the 3 seeds'):
+    with pytest.raises(ValueError, match='mobilenext_035 has 2 checkpoints of the same state, after epoch 8: give'
+                                         ' one, or one for each of the 3 seeds'):
         plan(['mobilenext_035'], files, seeds=3)
     with pytest.raises(ValueError, match='seed1.pth.tar is given twice: give each checkpoint once'):
         plan(['mobilenext_035'], [files[0], files[0]], seeds=2)
@@ -430,16 +463,17 @@ def test_labels(tmp_path):
 
 def test_checkpoint_of_other_classes(folder, tmp_path):
     torch.save(timm.create_model('mobilenext_035', num_classes=7).state_dict(), tmp_path / 'of7.pth')
-    with pytest.raises(ValueError, match='of7.pth has 7 classes, the data has 2: give weights and data of the same'):
-        run_gradients(['mobilenext_035'], folder, tmp_path / 'out', [str(tmp_path / 'of7.pth')], img_size=32,
-                      batch_size=4, num_batches=2, seeds=1)
+    with pytest.raises(ValueError, match='of7.pth has 7 classes and the data has 2: give weights and data with the'
+                                         ' same'):
+        run_gradients(GradientSettings(['mobilenext_035'], folder, tmp_path / 'out', [str(tmp_path / 'of7.pth')],
+                                       img_size=32, batch_size=4, batches=2, seeds=1))
     assert not (tmp_path / 'out').exists()
 
 
 def test_empty_data_and_existing_output(folder, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match="empty has no images of a split 'train'"):
-        run_gradients(['mobilenext_035'], tmp_path / 'empty', tmp_path / 'out', img_size=32)
+        run_gradients(GradientSettings(['mobilenext_035'], tmp_path / 'empty', tmp_path / 'out', img_size=32))
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'blocks.csv').write_text('mine')
     assert run_cli(

@@ -13,14 +13,9 @@ from torch import nn
 
 import timm
 
-from timm_mobilenext.analysis.information import (
-    ESTIMATORS,
-    gaussian_information,
-    kernel_information,
-    measure_information,
-    NOISES,
-    run_information,
-)
+from timm_mobilenext.analysis.estimators import ESTIMATORS, gaussian_information, kernel_information
+from timm_mobilenext.analysis.information import measure_information, NOISES, run_information
+from timm_mobilenext.analysis.settings import InformationSettings
 from timm_mobilenext.analysis.subjects import (
     calibrate_norms,
     create_network,
@@ -280,9 +275,9 @@ def test_norms_of_checkpoints_stay_as_they_are(tmp_path):
     for shift in (0., 1.):
         state_dict['bn1.running_mean'] = torch.full_like(trained.bn1.running_mean, shift)
         torch.save(dict(state_dict=state_dict), tmp_path / f'{shift}.pth')
-        run_information(
+        run_information(InformationSettings(
             ['mobilenext_035'], folder, tmp_path / f'{shift}', checkpoints=[str(tmp_path / f'{shift}.pth')],
-            img_size=32, samples=70, dimensions=1, seeds=1)
+            img_size=32, samples=70, dimensions=1, seeds=1))
         with open(tmp_path / f'{shift}' / 'probes.csv', newline='') as lines:
             reads[shift] = [row['pixels'] for row in csv.DictReader(lines) if row['state'] != 'initial']
     assert reads[0.] != reads[1.]
@@ -300,7 +295,7 @@ def test_no_finite_number_and_too_few_dimensions():
     model = Known()
     images = torch.randn(300, 3, 8, 8)
     images[0, 0, 0, 0] = math.inf
-    with pytest.raises(ValueError, match='^The input of block same is no finite number for some images'):
+    with pytest.raises(ValueError, match='^The input of block same is not finite for some images'):
         measure_information(model, dict(model.named_children()), [images], torch.arange(300) % 2, dimensions=2)
     flat = torch.randn(300, 1, 1, 1).expand(300, 3, 8, 8).clone()
     with pytest.raises(ValueError, match='^A tensor varies in fewer than 2 dimensions: give fewer'):
@@ -350,13 +345,13 @@ def test_command(tmp_path):
 @pytest.mark.parametrize('change, message', [
     (dict(samples=119), '119 images are too few for 2 dimensions: 120 are needed, a third of them for principal'
                         ' components.'),
-    (dict(samples=1000), ".* has 4 images in its split 'validation', 1000 are needed."),
-    (dict(specs=[]), 'No model is given: --models takes one or more of timm.'),
+    (dict(samples=1000), ".* has 4 images in its split 'validation': 1000 are needed."),
+    (dict(models=[]), 'No model is given: --models takes one or more models of timm.'),
 ])
 def test_bad_input(tmp_path, change, message):
     folder = colour_folder(tmp_path / 'images', 2)
-    kwargs = dict(specs=['mobilenext_035'], data_dir=folder, img_size=32, samples=120, dimensions=2, seeds=1)
+    kwargs = dict(models=['mobilenext_035'], data_dir=folder, img_size=32, samples=120, dimensions=2, seeds=1)
     kwargs.update(change)
     with pytest.raises(ValueError, match=f'^{message}$'):
-        run_information(output=tmp_path / 'out', **kwargs)
+        run_information(InformationSettings(output=tmp_path / 'out', **kwargs))
     assert not (tmp_path / 'out').exists()

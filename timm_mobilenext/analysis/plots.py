@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..shared.style import FAINT, INK, RIGHT, WRONG
-from .tables import mean_and_spread, states
+from .tables import mean_and_spread, Rows, states
 
 __all__ = ['draw_gradients', 'draw_information']
 
-Rows = Sequence[Dict[str, Any]]
 _Line = TypeVar('_Line')
 _COLORS = RIGHT, WRONG, '#6d28d9', '#1d4ed8', '#a16207', '#be185d'
 _KINDS = 'pointwise', 'depthwise', 'convolution', 'linear', 'norm', 'other'
+_LINES = dict(gaussian='-', kernel=':')  # style of each estimator's line
 
 
 def _dress(axes: Any, heading: str, label: str = '') -> None:
@@ -34,12 +34,12 @@ def _colors(lines: Iterable[_Line]) -> Dict[_Line, str]:
 def _log_scale(axes: Any) -> None:
     axes.set_yscale('log')
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter('{x:g}')  # numbers rather than powers
+    axes.yaxis.set_major_formatter('{x:g}')  # numbers instead of powers
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = False, **style: Any) -> None:
-    """ A line through the blocks of a network, and a band of a deviation over seeds and batches."""
+    """ A line through the blocks of a network, and a band of a deviation over seeds or batches."""
     by_place: Dict[int, List[Dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_place[row['place']].append(row)
@@ -53,7 +53,7 @@ def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = F
 
 
 def _by_resolution(rows: Rows) -> List[Dict[str, Any]]:
-    """ Rows whose depth is the stride's place, the blocks of a stride spread evenly from it on."""
+    """ Rows with the place of their stride as depth. The blocks of a stride are spread evenly."""
     strides: Dict[float, List[int]] = defaultdict(list)
     for row in rows:
         if row['stride'] and row['place'] not in strides[row['stride']]:
@@ -68,24 +68,28 @@ def _by_resolution(rows: Rows) -> List[Dict[str, Any]]:
 
 
 def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
-    """ Draw gradients: a row for each state of the weights, all networks in each.
+    """ Draw gradients: a row of six pictures for each state of the weights, with all networks in each picture.
 
-    Columns: the norm at the blocks' outputs by relative depth and by resolution, the same of one number, what blocks
-    that keep the shape do to it, gradient by weight of each kind of weights, and gradient confusion.
+    They are the norm at the blocks' outputs, by relative depth and by resolution; the same for a single number; the
+    norm at a block's input divided by that at its output, if the block keeps the shape; gradient by weight, for each
+    kind of weights; and gradient confusion.
+
+    Args:
+        file: PNG to write.
+        rows: Rows of the tables `blocks`, `parameters` and `confusion`.
     """
-    told = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
+    all_states = list(dict.fromkeys(state for _, state in states(rows['blocks'])))
     colors = _colors(row['model'] for row in rows['blocks'])
-    inside = {(row['model'], row['block']) for row in rows['blocks']}
-    kinds = [kind for kind in _KINDS if any(
-        row['kind'] == kind and (row['model'], row['group']) in inside for row in rows['parameters'])]
-    figure = Figure(figsize=(20, 0.6 + 3.1 * len(told)), dpi=120, layout='constrained')
-    grid = figure.subplots(len(told), 6, squeeze=False)
-    for state, row_of_axes in zip(told, grid, strict=True):
-        depth, resolution, number, ratio, weights, confusion = row_of_axes
+    names = {(row['model'], row['block']) for row in rows['blocks']}
+    inside = [row for row in rows['parameters'] if (row['model'], row['group']) in names]
+    kinds = [kind for kind in _KINDS if any(row['kind'] == kind for row in inside)]
+    figure = Figure(figsize=(20, 0.6 + 3.1 * len(all_states)), dpi=120, layout='constrained')
+    grid = figure.subplots(len(all_states), 6, squeeze=False)
+    for state, (depth, resolution, number, ratio, weights, confusion) in zip(all_states, grid, strict=True):
         for model, color in colors.items():
             blocks, parameters, confused = (
-                [row for row in rows[kind] if (row['model'], row['state']) == (model, state)]
-                for kind in ('blocks', 'parameters', 'confusion'))
+                [row for row in part if (row['model'], row['state']) == (model, state)]
+                for part in (rows['blocks'], inside, rows['confusion']))
             if not blocks:
                 continue
             _plot_depth(depth, blocks, 'norm_out', color, geometric=True, label=model)
@@ -94,17 +98,11 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
                 _plot_depth(number, moved, 'rms_out', color, geometric=True)
             if kept := [row for row in blocks if row['keeps_shape']]:
                 _plot_depth(ratio, kept, 'ratio', color, geometric=True)
-            shift = (list(colors).index(model) - (len(colors) - 1) / 2) * 0.8 / len(colors)
-            for place, kind in enumerate(kinds):
-                of = [row for row in parameters if row['kind'] == kind and (model, row['group']) in inside]
-                if of:
-                    mean, deviation = mean_and_spread(of, 'ratio', geometric=True)
-                    weights.plot(place + shift, mean, 'o', color=color, ms=5)
-                    if math.isfinite(deviation):
-                        weights.plot([place + shift] * 2, [mean / deviation, mean * deviation], color=color, lw=1.5)
+            place = list(colors).index(model)
+            _plot_kinds(weights, parameters, kinds, color, (place - (len(colors) - 1) / 2) * 0.8 / len(colors))
             mean, deviation = mean_and_spread([row for row in confused if row['group'] == 'all'], 'confusion')
-            confusion.barh(list(colors).index(model), mean, xerr=0 if math.isnan(deviation) else deviation,
-                           color=color, alpha=0.5, height=0.6)
+            confusion.barh(place, mean, xerr=0 if math.isnan(deviation) else deviation, color=color, alpha=0.5,
+                           height=0.6)
         _dress(depth, f'{state}: gradient norm at blocks', 'relative depth')
         _dress(resolution, 'the same by resolution', 'stride')
         _dress(number, 'per number, by resolution', 'stride')
@@ -114,9 +112,8 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
         for axes in (depth, resolution, number, weights):
             _log_scale(axes)
         depth.legend(frameon=False, fontsize=8)
-        ticks = range(1, 6)
         for axes in (resolution, number):
-            axes.set_xticks(ticks, [str(2 ** tick) for tick in ticks])
+            axes.set_xticks(range(1, 6), [str(2 ** tick) for tick in range(1, 6)])
             axes.set_xlim(0.8, 6)
         ratio.axhline(1, color=FAINT, lw=1)
         weights.set_xticks(range(len(kinds)), kinds, fontsize=8)
@@ -125,27 +122,43 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
     figure.savefig(file, format='png')
 
 
-def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> None:
-    """ Draw information: two rows for each state of the weights, all networks in each.
+def _plot_kinds(axes: Any, rows: Rows, kinds: Sequence[str], color: str, shift: float) -> None:
+    """ Gradient by weight of a network, for each kind of weights, beside that of other networks."""
+    for place, kind in enumerate(kinds):
+        own = [row for row in rows if row['kind'] == kind]
+        if own:
+            mean, deviation = mean_and_spread(own, 'ratio', geometric=True)
+            axes.plot(place + shift, mean, 'o', color=color, ms=5)
+            if math.isfinite(deviation):
+                axes.plot([place + shift] * 2, [mean / deviation, mean * deviation], color=color, lw=1.5)
 
-    First the information between input and output of each block at each level of noise, by both estimators, and the
-    means of the blocks that keep their shape. Then what linear maps read from each block's output, and those means at
-    each stride. A second tensor that blocks hand on is a line of its own.
+
+def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> None:
+    """ Draw information: two rows of pictures for each state of the weights, with all networks in each picture.
+
+    The first row has the information between input and output of each block, at each level of noise and by both
+    estimators, and its mean over the blocks that keep their shape. The second has what linear maps read from each
+    block's output, and those means at each stride. If blocks give a second tensor, it has its own line.
+
+    Args:
+        file: PNG to write.
+        blocks: Rows of the table `information`.
+        probes: Rows of the table `probes`.
+        ranking: Rows of the table `ranking`.
     """
-    told = list(dict.fromkeys(state for _, state in states(blocks)))
+    all_states = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
     models = list(dict.fromkeys(row['model'] for row in blocks))
-    # first tensors come first, so that a network has the color that it has among gradients
+    # first tensors come first, so that a network has the same color as among gradients
     colors = _colors(sorted(((row['model'], row['tensor']) for row in blocks), key=lambda line: line[1]))
     columns = len(noises) + 1
-    figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(told)), dpi=120, layout='constrained')
-    grid = figure.subplots(2 * len(told), columns, squeeze=False)
-    lines = dict(gaussian='-', kernel=':')
-    for place, state in enumerate(told):
+    figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(all_states)), dpi=120, layout='constrained')
+    grid = figure.subplots(2 * len(all_states), columns, squeeze=False)
+    for place, state in enumerate(all_states):
         upper, lower = grid[2 * place], grid[2 * place + 1]
         for axes, noise in zip(upper, noises, strict=False):
             for (model, tensor), color in colors.items():
-                for estimator, line in lines.items():
+                for estimator, line in _LINES.items():
                     own = [row for row in blocks if (
                         row['model'], row['tensor'], row['state'], row['noise'], row['estimator']
                     ) == (model, tensor, state, noise, estimator)]
@@ -163,7 +176,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
                 if own:
                     _plot_depth(axes, own, key, colors[model, 0])
             _dress(axes, f'{state}: {heading}', 'relative depth')
-        _plot_strides(lower[2], of_state, noises[len(noises) // 2], colors, lines)
+        _plot_strides(lower[2], of_state, noises[len(noises) // 2], colors)
         for axes in lower[3:]:
             axes.axis('off')
         lower[3].legend(*upper[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc='upper left')
@@ -171,7 +184,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
 
 
 def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict[Tuple[str, int], str]) -> None:
-    """ Means and deviations over all strides at each level of noise, of the kernel estimator hollow."""
+    """ Means and deviations over all strides at each level of noise. Those of the kernel estimator are hollow."""
     for row in ranking:
         if row['stride'] == 'all':
             is_kernel = row['estimator'] == 'kernel'
@@ -182,23 +195,17 @@ def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict
             axes.errorbar(
                 x, row['nats'], row['deviation'], fmt='o', color=color, mfc='white' if is_kernel else color, ms=4,
                 lw=1.5)
-    if all(row['nats'] > 0 for row in ranking):  # but for errors information is not negative
+    if all(row['nats'] > 0 for row in ranking):  # errors may make information negative
         _log_scale(axes)
     axes.set_xticks(range(len(noises)), [f'{noise:g}' for noise in noises])
     axes.set_xlim(-0.5, len(noises) - 0.5)
     _dress(axes, 'nats, blocks that keep the shape (hollow: kernel)', 'noise')
 
 
-def _plot_strides(
-        axes: Any,
-        ranking: Rows,
-        noise: float,
-        colors: Dict[Tuple[str, int], str],
-        lines: Dict[str, str],
-) -> None:
+def _plot_strides(axes: Any, ranking: Rows, noise: float, colors: Dict[Tuple[str, int], str]) -> None:
     """ Means and deviations at each stride, at one level of noise."""
     for (model, tensor), color in colors.items():
-        for estimator, line in lines.items():
+        for estimator, line in _LINES.items():
             own = sorted(
                 (row for row in ranking if row['stride'] != 'all' and (
                     row['model'], row['tensor'], row['estimator'], row['noise']) == (model, tensor, estimator, noise)),

@@ -1,14 +1,15 @@
 """ What is studied: networks of timm in a state of their weights, their blocks, and images to show them
 
-Blocks are what the network's own `group_matcher` calls so, which timm keeps for layer-wise learning rates. So nothing
-here knows MobileNeXt, and a comparison with another network is one code path with two names.
+Blocks are those that the network's own `group_matcher` names, which timm keeps for layer-wise learning rates. So
+nothing here knows MobileNeXt, and a comparison with another network runs the same code with another name.
 """
 import ast
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -21,42 +22,47 @@ from timm.models import is_model_pretrained
 from timm.utils import random_seed
 
 from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
-from ..shared.errors import UserError
+from ..shared.device import check_device
+from ..shared.errors import first_line, shown, UserError
+from ..shared.extras import need
 from ..shared.images import read_image
 from ..shared.names import check_model
-from ..shared.paths import SPLITS
+from ..shared.paths import check_folder, SPLITS
+from .settings import AnalysisSettings
+from .tables import check_output
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
-    'flat_tensors', 'Images', 'load_images', 'map_side', 'Network', 'normalize', 'NORMS', 'plan', 'Subject',
-    'WEIGHT_INITS',
+    'flat_tensors', 'Images', 'load_images', 'map_side', 'naming', 'Network', 'normalize', 'NORMS', 'plan', 'prepare',
+    'study', 'Subject', 'WEIGHT_INITS',
 ]
 
 NORMS = nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm
-WEIGHT_INITS = 'model', 'authors', 'timm'  # as the network draws them, or by one scheme for all of them
+WEIGHT_INITS = 'model', 'authors', 'timm'  # as each network draws them, or by one scheme for all
 
 
 @dataclass(frozen=True)
 class Subject:
     """ A network as it was asked for, in one state of its weights."""
-    label: str  # name and arguments, such as mobilenext_050,narrow_skip=True, if it was given no other
+    label: str  # what it was called, or its name and arguments, such as mobilenext_050,narrow_skip=True
     name: str
     kwargs: Tuple[Tuple[str, Any], ...]
-    state: str = 'initial'  # or 'pretrained', or such as 'after epoch 8'
-    checkpoints: Tuple[Path, ...] = ()  # of that state: one, or that of a training for each seed
+    state: str = 'initial'  # or 'pretrained', or a state of a training such as 'after epoch 8'
+    checkpoints: Tuple[Path, ...] = ()  # of that state: one, or one for each seed
 
     def weights(self, seed: int) -> str:
-        """ Where the weights for a seed are from."""
+        """ Where the weights for a seed come from."""
         if self.checkpoints:
-            return str(self._checkpoint(seed))
+            return str(self.checkpoint(seed))
         return self.state if self.state == 'pretrained' else f'drawn, seed {seed}'
 
     def img_size(self) -> int:
-        """ Size of the images that the model's weights are made for."""
+        """ Size of the images, in pixels, that the model's weights are made for."""
         cfg: Any = timm.get_pretrained_cfg(self.name)
         return int(cfg.input_size[-1])
 
-    def _checkpoint(self, seed: int) -> Path:
+    def checkpoint(self, seed: int) -> Path:
+        """ Checkpoint for a seed, of a state that has some."""
         return self.checkpoints[seed % len(self.checkpoints)]
 
 
@@ -75,94 +81,172 @@ class Images:
     num_classes: int
 
 
+def prepare(settings: AnalysisSettings) -> Tuple[List[Subject], int]:
+    """ Check what was asked for, before anything slow is done.
+
+    Returns:
+        What to study, and the size of the images in pixels.
+
+    Raises:
+        UserError: If a setting is impossible, or if the pictures' library is missing.
+    """
+    check_output(settings.output)
+    check_weight_init(settings.weight_init, settings.pretrained)
+    check_device(settings.device)
+    subjects = plan(settings.models, settings.checkpoints, settings.pretrained, settings.seeds)
+    check_folder(settings.data_dir, 'an image folder')
+    need('matplotlib', extra='demo')
+    return subjects, settings.img_size or subjects[0].img_size()
+
+
+def study(
+        settings: AnalysisSettings, subjects: Sequence[Subject], img_size: int, count: int,
+) -> Iterator[Tuple[Dict[str, Any], Network, Images]]:
+    """ Load images and create networks, seed by seed.
+
+    Args:
+        settings: Data, weights and seeds.
+        subjects: What to study.
+        img_size: Size of the images in pixels.
+        count: Number of images of each seed.
+
+    Yields:
+        For each network: the columns that say which one it is, the network, and the images.
+
+    Raises:
+        UserError: If images or weights cannot be loaded, or if a network cannot be created for them.
+    """
+    for seed in range(settings.seeds):
+        images = load_images(settings.data_dir, settings.split, img_size, count, seed)
+        for subject in subjects:
+            network = create_network(
+                subject, images.num_classes, img_size, seed, settings.weight_init, settings.device)
+            random_seed(seed)
+            columns = dict(model=subject.label, state=subject.state, weights=subject.weights(seed), seed=seed)
+            yield columns, network, images
+
+
+@contextmanager
+def naming(columns: Dict[str, Any]) -> Iterator[None]:
+    """ Let a UserError say which network of `study` it is about."""
+    try:
+        yield
+    except UserError as e:
+        raise UserError(f'{columns["model"]}, {columns["state"]}, seed {columns["seed"]}: {e}') from None
+
+
 def plan(
         specs: Sequence[str], checkpoints: Sequence[str] = (), pretrained: bool = False, seeds: int = 1,
 ) -> List[Subject]:
-    """ What there is to study.
+    """ Find out what there is to study.
 
     Args:
-        specs: Models of timm, each with arguments after commas if it has any, and what to call it before an equals sign
-            if not that: `narrow=mobilenext_050,narrow_skip=True`.
-        checkpoints: `MODEL=FILE`, MODEL being what a model is called; of a single model, FILE is enough. Several of a
-            model after the same epoch are of several trainings, one for each seed.
-        pretrained: Models begin with timm's weights rather than initial ones.
+        specs: Models of timm. Arguments follow after commas, and a label with an equals sign may come first:
+            `narrow=mobilenext_050,narrow_skip=True`.
+        checkpoints: `MODEL=FILE`, where MODEL is a label, or the spec of a model without one. For a single model, FILE
+            is enough. Several checkpoints of a model after the same epoch are from several trainings, one for each
+            seed.
+        pretrained: Models begin with timm's weights instead of initial ones.
         seeds: Number of seeds.
 
     Returns:
-        Each model as it begins, and after it the states of its checkpoints in the order in which they were given.
+        Each model as it begins, then the states of its checkpoints in the order in which they were given.
 
     Raises:
-        UserError: If there is no such model or checkpoint, if one is given twice, or if there are more checkpoints of
-            a state than one, but not one for each seed.
-        UserError: If a checkpoint can't be read.
+        UserError: If a model or a checkpoint does not exist or is given twice, if a checkpoint cannot be read, or if a
+            state has several checkpoints but not one for each seed.
     """
     subjects: Dict[str, Subject] = {}
-    files: Dict[str, Dict[str, List[Path]]] = {}
-    for given in specs:
-        before, equals, after = given.partition('=')
-        # else it is that of an argument
-        label, spec = (before, after) if before and equals and ',' not in before else (given, given)
-        # a comma may stand in an argument too
-        name, *arguments = re.split(r',(?=\w*(?:=|,|$))', spec)
-        check_model(name)
-        if label in subjects:
-            raise UserError(f'{label} is given twice: give each model once, or under another label, LABEL={spec}.')
-        kwargs = tuple(_parse_argument(spec, text) for text in arguments)
-        subjects[label] = Subject(label, name, kwargs, 'pretrained' if pretrained else 'initial')
-        files[label] = {}
+    for spec in specs:
+        subject = _parse_spec(spec, 'pretrained' if pretrained else 'initial')
+        if subject.label in subjects:
+            raise UserError(f'{subject.label} is given twice: give each model once, or under another label,'
+                            f' LABEL={_split_label(spec)[1]}.')
+        subjects[subject.label] = subject
     if not subjects:
-        raise UserError('No model is given: --models takes one or more of timm.')
+        raise UserError('No model is given: --models takes one or more models of timm.')
+    files: Dict[str, Dict[str, List[Path]]] = {label: {} for label in subjects}
     for text in checkpoints:
-        of = max((label for label in subjects if text.startswith(f'{label}=')), key=len, default=None)
-        file = Path(text if of is None else text[len(of) + 1:])
-        if of is None:
-            if len(subjects) > 1:
-                raise UserError(f'--checkpoint {text} does not say of which model: give MODEL=FILE, MODEL as before.')
-            of = next(iter(subjects))
-        if not file.is_file():
-            raise UserError(f'{file} is no file: --checkpoint takes a checkpoint of {of}.')
+        label, file = _parse_checkpoint(text, list(subjects))
         epoch = read_checkpoint(file).get('epoch')
-        found = files[of].setdefault(f'after epoch {epoch + 1}' if isinstance(epoch, int) else file.name, [])
-        if file in found:
+        state = f'after epoch {epoch + 1}' if isinstance(epoch, int) else file.name
+        same_state = files[label].setdefault(state, [])
+        if file in same_state:
             raise UserError(f'{file} is given twice: give each checkpoint once.')
-        found.append(file)
+        same_state.append(file)
     planned = []
     for label, subject in subjects.items():
         planned.append(subject)
-        for state, of_state in files[label].items():
-            if len(of_state) not in (1, seeds):
+        for state, same_state in files[label].items():
+            if len(same_state) not in (1, seeds):
                 raise UserError(
-                    f'{label} has {len(of_state)} checkpoints of a state, {state}: give one, or one for each of the'
-                    f' {seeds} seeds.')
-            planned.append(replace(subject, state=state, checkpoints=tuple(of_state)))
+                    f'{label} has {len(same_state)} checkpoints of the same state, {state}: give one, or one for each'
+                    f' of the {seeds} seeds.')
+            planned.append(replace(subject, state=state, checkpoints=tuple(same_state)))
     return planned
 
 
-def _parse_argument(spec: str, text: str) -> Tuple[str, Any]:
+def _split_label(spec: str) -> Tuple[str, str]:
+    """ Label and the rest of a spec, which is its own label if it has no other."""
+    before, equals, after = spec.partition('=')
+    # after a comma, it is the equals sign of an argument
+    return (before, after) if before and equals and ',' not in before else (spec, spec)
+
+
+def _parse_spec(spec: str, state: str) -> Subject:
+    label, model = _split_label(spec)
+    # not at a comma within an argument
+    name, *arguments = re.split(r',(?=\w*(?:=|,|$))', model)
+    check_model(name)
+    return Subject(label, name, tuple(_parse_argument(model, text) for text in arguments), state)
+
+
+def _parse_argument(model: str, text: str) -> Tuple[str, Any]:
     key, equals, value = text.partition('=')
     if not key.isidentifier() or not equals:
-        raise UserError(f'{spec}: {text!r} is no argument, give NAME,KEY=VALUE such as mobilenext_050,noskip=True.')
+        raise UserError(f'{shown(model)}: {shown(text)!r} is not an argument, give NAME,KEY=VALUE such as'
+                        ' mobilenext_050,noskip=True.')
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value  # a word, as timm's --model-kwargs takes it
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return key, value  # a word, as in timm's --model-kwargs
+
+
+def _parse_checkpoint(text: str, labels: Sequence[str]) -> Tuple[str, Path]:
+    """ Label of the model, and the file."""
+    label = max((label for label in labels if text.startswith(f'{label}=')), key=len, default=None)
+    file = Path(text if label is None else text[len(label) + 1:])
+    if label is None:
+        if len(labels) > 1:
+            raise UserError(f'--checkpoint {shown(text)} does not say which model it is for: give MODEL=FILE, with'
+                            ' MODEL as in --models.')
+        label = labels[0]
+    if not file.is_file():
+        raise UserError(f'{shown(str(file))} is not a file: --checkpoint takes a checkpoint of {label}.')
+    return label, file
 
 
 def create_network(
-        subject: Subject, num_classes: int, img_size: int, seed: int = 0, weight_init: str = 'model') -> Network:
+        subject: Subject,
+        num_classes: int,
+        img_size: int,
+        seed: int = 0,
+        weight_init: str = 'model',
+        device: str = 'cpu',
+) -> Network:
     """ Create a network with its weights.
 
     Args:
         subject: What to create.
-        num_classes: Classes of the data.
-        img_size: Size of the images, for networks that are made for one.
+        num_classes: Number of classes of the data.
+        img_size: Size of the images in pixels, for networks that are made for one size.
         seed: Seed of initial weights, and number of the checkpoint.
-        weight_init: Initial weights as the 'model' draws them, or drawn by one scheme for every network, 'authors' or
-            'timm' (`draw_weights`).
+        weight_init: 'model' for initial weights as the network draws them, or a scheme of `draw_weights`.
+        device: Device of torch.
 
     Raises:
-        UserError: If it can't be created, has no blocks, or has other classes than the data.
-        UserError: If weights can't be had, or don't fit.
+        UserError: If the network cannot be created with its arguments, does not take images of this size, has no
+            blocks, has another number of classes than the data, or if its weights cannot be loaded.
     """
     kwargs = dict(subject.kwargs)
     cfg: Any = timm.get_pretrained_cfg(subject.name)
@@ -171,16 +255,18 @@ def create_network(
     pretrained = subject.state == 'pretrained' and not subject.checkpoints
     if pretrained and not is_model_pretrained(subject.name):
         raise UserError(f'{subject.name} has no pretrained weights: give a checkpoint, or leave --pretrained out.')
-    if not pretrained:
-        kwargs['num_classes'] = num_classes
+    classes: Dict[str, Any] = {} if pretrained else dict(num_classes=num_classes)
     random_seed(seed)
     try:
-        model: Any = timm.create_model(subject.name, pretrained=pretrained, **kwargs)
-    except TypeError as e:
-        raise UserError(f'{subject.label} can not be created: {e}') from None
+        model: Any = timm.create_model(subject.name, pretrained, **{**kwargs, **classes})
+    except Exception as e:
+        if not kwargs or isinstance(e, OSError):  # a bug, or a download that failed
+            raise
+        # arguments that a user gave may lead to any error
+        raise UserError(f'{subject.label} cannot be created: {shown(first_line(e))}') from e
     _check_classes(subject.label, model.num_classes, num_classes)
     if subject.checkpoints:
-        file = subject._checkpoint(seed)
+        file = subject.checkpoint(seed)
         state_dict = convert_state_dict(select_state_dict(read_checkpoint(file))[0], model)
         head = model.pretrained_cfg.get('classifier')
         weight = state_dict.get(f'{head}.weight') if isinstance(head, str) else None
@@ -190,31 +276,47 @@ def create_network(
         model.load_state_dict(state_dict)
     elif weight_init != 'model':
         draw_weights(model, weight_init)
-    return Network(model, find_blocks(model, subject.label))
+    network = Network(model.to(device), find_blocks(model, subject.label))
+    _check_img_size(network.model, img_size, subject.label)
+    return network
 
 
 def check_weight_init(weight_init: str, pretrained: bool) -> None:
     """ Raise a UserError if there is no such scheme, or if it would not be used."""
     if weight_init not in WEIGHT_INITS:
-        raise UserError(f'weight_init {weight_init!r} is none of {", ".join(WEIGHT_INITS)}.')
+        raise UserError(f'weight_init {shown(weight_init)!r} is not one of {", ".join(WEIGHT_INITS)}.')
     if pretrained and weight_init != 'model':
-        raise UserError(f'weight_init {weight_init!r} and pretrained weights contradict each other: leave one out.')
+        raise UserError(f'weight_init {weight_init!r} and pretrained weights exclude each other: leave one out.')
 
 
-def _check_classes(what: str, has: int, num_classes: int) -> None:
-    if has != num_classes:
-        raise UserError(f'{what} has {has} classes, the data has {num_classes}: give weights and data of the same.')
+def _check_classes(name: str, num_classes: int, expected: int) -> None:
+    if num_classes != expected:
+        raise UserError(f'{name} has {num_classes} classes and the data has {expected}: give weights and data with the'
+                        ' same classes.')
+
+
+@torch.no_grad()
+def _check_img_size(model: Any, img_size: int, name: str) -> None:
+    """ Raise a UserError if a network does not take images of a size; it stays as it was."""
+    was_training = model.training
+    device = next(model.parameters()).device
+    try:
+        model.eval()(torch.zeros(1, 3, img_size, img_size, device=device))
+    except (AssertionError, RuntimeError, ValueError) as e:
+        raise UserError(f'{name} does not take images of {img_size} pixels: {shown(first_line(e))}') from e
+    model.train(was_training)
 
 
 def draw_weights(model: nn.Module, scheme: str) -> None:
-    """ Draw the weights of convolutions and linear layers anew, by one scheme whatever the network.
+    """ Draw the weights of convolutions and linear layers again, by the same scheme for any network.
 
-    Norms begin at 1 and 0, those too that a network begins at 0.
+    Norms get weight 1 and bias 0, also those that a network begins with weight 0.
 
     Args:
         model: Network.
         scheme: 'authors', as in their mnext.py, or 'timm', as timm draws EfficientNet-style networks. They differ in
-            depthwise convolutions, whose fan-out is that of all channels in the first, and in the linear layer.
+            the linear layer, and in depthwise convolutions: the authors take the number of all output channels for
+            their fan-out.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -235,52 +337,58 @@ def draw_weights(model: nn.Module, scheme: str) -> None:
 
 
 def find_blocks(model: Any, name: str) -> Dict[str, nn.Module]:
-    """ Modules that the network's `group_matcher` takes for blocks, by name.
+    """ Modules that the network's `group_matcher` names as blocks, by name.
+
+    Args:
+        model: Network.
+        name: What messages call it.
 
     Raises:
-        UserError: That names what was looked for, if there are none.
+        UserError: If there are none. The message says what was looked for.
     """
-    told: Any = model.group_matcher() if hasattr(model, 'group_matcher') else {}
-    told = told.get('blocks', ()) if isinstance(told, dict) else ()  # a function tells nothing of modules
-    entries = [(told, None)] if isinstance(told, str) else [(e, None) if isinstance(e, str) else e for e in told]
-    patterns = [pattern for pattern, ordinal in entries if ordinal is None]  # with one, it is no block but a layer
+    groups: Any = model.group_matcher() if hasattr(model, 'group_matcher') else {}
+    groups = groups.get('blocks', ()) if isinstance(groups, dict) else ()  # a function does not name modules
+    entries = [groups] if isinstance(groups, str) else groups
+    # an entry with an ordinal is not a block but a layer
+    patterns = [entry if isinstance(entry, str) else entry[0] for entry in entries
+                if isinstance(entry, str) or entry[1] is None]
     blocks = {
         module_name: module for module_name, module in model.named_modules()
         if any(re.fullmatch(pattern, module_name) for pattern in patterns)
     }
     if not blocks:
-        looked = ', '.join(patterns) or "modules that its group_matcher calls blocks, and it names none"
+        expected = ', '.join(patterns) or 'modules that its group_matcher calls blocks, and it names none'
         children = ', '.join(child for child, _ in model.named_children())
-        raise UserError(f'{name} has no blocks to look into. Looked for {looked}; its modules are {children}.')
+        raise UserError(f'{name} has no blocks to measure. Looked for {expected}; its modules are {children}.')
     return blocks
 
 
 def load_images(data_dir: Path, split: str, img_size: int, count: int, seed: int = 0) -> Images:
-    """ Load some images of an image folder, chosen at random, each class as often as it comes.
+    """ Load some images of an image folder, chosen at random from all classes together.
 
     Args:
-        data_dir: Folder with a folder for each split, and in it one for each class.
-        split: Folder of the split, timm's names for it among them.
-        img_size: Size to which images are cut square and resized.
-        count: How many.
+        data_dir: Folder with a folder for each split, which has one for each class.
+        split: Folder of the split, or one of timm's names for it.
+        img_size: Size in pixels. Images are cut to squares and resized.
+        count: Number of images.
         seed: Seed of the choice.
 
     Raises:
-        UserError: If there are too few, or one can't be read.
+        UserError: If there are too few images, or if one cannot be read.
     """
     names = next((names for names in SPLITS.values() if split in names), (split,))
     folder = next((data_dir / name for name in (split, *names) if (data_dir / name).is_dir()), data_dir / split)
     try:
         reader = create_dataset('', str(folder), search_split=False).reader
-    except (AssertionError, RuntimeError):  # no such folder, or nothing in it
-        raise UserError(f'{data_dir} has no images of a split {split!r}: put some into a folder for each class in'
-                         f' {data_dir / split}.') from None
+    except (AssertionError, RuntimeError):  # there is no such folder, or it is empty
+        raise UserError(f'{data_dir} has no images of a split {shown(split)!r}: put some into a folder for each class'
+                        f' in {shown(str(data_dir / split))}.') from None
     files = reader.samples
     num_classes = len(reader.class_to_idx)
     if num_classes < 2:
         raise UserError(f'{data_dir} has one class in its split {split!r}: two or more are needed.')
     if len(files) < count:
-        raise UserError(f'{data_dir} has {len(files)} images in its split {split!r}, {count} are needed.')
+        raise UserError(f'{data_dir} has {len(files)} images in its split {split!r}: {count} are needed.')
     chosen = np.random.RandomState(seed).permutation(len(files))[:count]
     pixels = torch.stack([
         torch.from_numpy(np.asarray(ImageOps.fit(
@@ -290,21 +398,21 @@ def load_images(data_dir: Path, split: str, img_size: int, count: int, seed: int
 
 
 def normalize(pixels: torch.Tensor, model: Any) -> torch.Tensor:
-    """ Images as a network takes them, (N, 3, H, W), of uint8 pixels."""
+    """ Images (N, 3, H, W) as a network takes them, from pixels of uint8."""
     config = resolve_data_config(model=model)
     mean, std = (torch.tensor(config[key])[:, None, None] for key in ('mean', 'std'))
     return (pixels / 255 - mean) / std
 
 
 def flat_tensors(border: Any) -> List[torch.Tensor]:
-    """ Tensors that a block takes or gives, those in lists and tuples too."""
+    """ Tensors that a block takes or gives, in lists and tuples too."""
     if isinstance(border, torch.Tensor):
         return [border]
     return [x for part in border for x in flat_tensors(part)] if isinstance(border, (list, tuple)) else []
 
 
 def map_side(x: torch.Tensor) -> Optional[int]:
-    """ Side of a square feature map, (B, C, H, W) or (B, H, W, C), None if it is none."""
+    """ Side of a square feature map, (B, C, H, W) or (B, H, W, C). None if the tensor is not a feature map."""
     if x.ndim != 4:
         return None
     _, first, second, last = x.shape
@@ -313,7 +421,7 @@ def map_side(x: torch.Tensor) -> Optional[int]:
 
 @torch.no_grad()
 def calibrate_norms(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
-    """ Make running statistics of batch norms those of some images."""
+    """ Set the running statistics of batch norms to those of some images."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     was_training = model.training

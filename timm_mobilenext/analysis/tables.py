@@ -3,6 +3,7 @@ import csv
 import json
 import math
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
@@ -13,6 +14,8 @@ import timm
 
 from ..shared.errors import UserError
 from ..shared.files import replacing
+from ..shared.paths import check_folder
+from .settings import AnalysisSettings
 
 __all__ = [
     'check_output', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',
@@ -25,17 +28,17 @@ Rows = Sequence[Dict[str, Any]]
 def mean_and_spread(
         rows: Iterable[Dict[str, Any]], key: str, geometric: bool = False, within: Optional[str] = None,
 ) -> Tuple[float, float]:
-    """ Mean, and its deviation over seeds, or over batches where there is one seed.
+    """ Mean of a column, and its deviation over seeds. With a single seed, the deviation is over batches.
 
     Args:
-        rows: Rows, each with its `seed`, and perhaps its `batch`; those without a number (NaN) are left out.
-        key: What to take the mean of.
-        geometric: Geometric means and the deviation as a factor, for what is multiplied from block to block. One 0
-            makes the mean 0.
-        within: Column each of whose values weighs the same, however many rows have it.
+        rows: Rows, each with its `seed`, and perhaps its `batch`. Rows without a number (NaN) are left out.
+        key: Column to take the mean of.
+        geometric: Take the geometric mean, with the deviation as a factor, of what is multiplied from block to block.
+            A single 0 makes the mean 0.
+        within: Column whose values have equal weight, however many rows each has.
 
     Returns:
-        Mean and deviation, NaN where there are no numbers, or too few to have a deviation.
+        Mean and deviation. NaN without any numbers, or with too few for a deviation.
     """
     values: Dict[Any, Dict[Any, List[float]]] = defaultdict(lambda: defaultdict(list))
     rows = [row for row in rows if not math.isnan(row[key])]
@@ -44,14 +47,20 @@ def mean_and_spread(
         value = row[key]
         value = (math.log(value) if value > 0 else -math.inf) if geometric else value
         values[row.get(spread_over)][row[within] if within else None].append(value)
-    means = np.array([np.mean([np.mean(part) for part in of.values()]) for of in values.values()])
+    means = np.array([np.mean([np.mean(part) for part in parts.values()]) for parts in values.values()])
     mean = means.mean() if len(means) else math.nan
     deviation = means.std(ddof=1) if len(means) > 1 and np.isfinite(means).all() else math.nan
     return (math.exp(mean), math.exp(deviation)) if geometric else (float(mean), float(deviation))
 
 
 def shared(rows: Rows, key: str, by: Sequence[str] = ('model',)) -> List[Dict[str, Any]]:
-    """ Rows whose value in a column comes in every network that has rows at all: what can be compared."""
+    """ Rows that can be compared: their value in a column occurs in every network that has rows at all.
+
+    Args:
+        rows: Rows of several networks.
+        key: Column to compare.
+        by: Columns that say which network a row is of.
+    """
     values: Dict[Any, Set[Any]] = defaultdict(set)
     for row in rows:
         values[tuple(row[column] for column in by)].add(row[key])
@@ -60,26 +69,26 @@ def shared(rows: Rows, key: str, by: Sequence[str] = ('model',)) -> List[Dict[st
 
 
 def show(mean: float, deviation: float, digits: int = 3, geometric: bool = False) -> str:
-    """ A mean and its deviation as people write them."""
+    """ A mean and its deviation as text."""
     if math.isnan(deviation):
         return f'{mean:.{digits}g}'
     return f'{mean:.{digits}g} ×/ {deviation:.{digits}g}' if geometric else f'{mean:.{digits}g} ± {deviation:.2g}'
 
 
 def name_strides(rows: Rows) -> str:
-    """ Strides of rows as people write them; what gives no feature map has the stride 0."""
+    """ Strides of rows as text. The stride is 0 for a tensor that is not a feature map."""
     strides = sorted({row['stride'] for row in rows})
     names = ', '.join(f'{stride:g}' if stride else 'none (no feature maps)' for stride in strides)
     return f'strides {names}' if names else 'no common stride'
 
 
 def states(rows: Rows) -> List[Tuple[str, str]]:
-    """ Models and states of their weights, in the order in which they come."""
+    """ Models and states of their weights, in the order of the rows."""
     return list(dict.fromkeys((row['model'], row['state']) for row in rows))
 
 
 def write_csv(file: Path, rows: Rows) -> None:
-    """ Write rows, numbers to six digits."""
+    """ Write rows, with six digits of each number."""
     with open(file, 'w', newline='') as lines:
         writer = csv.DictWriter(lines, list(rows[0]), lineterminator='\n')
         writer.writeheader()
@@ -88,26 +97,38 @@ def write_csv(file: Path, rows: Rows) -> None:
 
 
 def check_output(output: Path) -> None:
-    """ Raise a UserError if an output folder can't be written, or holds something."""
+    """ Raise a UserError if an output folder cannot be written, or is not empty."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f'{output} exists: give another name, nothing is overwritten.')
-    if not output.absolute().parent.is_dir():
-        raise UserError(f'{output.parent} is no folder: make it, or write elsewhere.')
+    check_folder(output.absolute().parent, 'an output folder in one that exists')
 
 
 def write_results(
-        output: Path, tables: Mapping[str, Rows], arguments: Dict[str, Any], picture: str, draw: Callable[[Path], None],
+        settings: AnalysisSettings,
+        tables: Mapping[str, Rows],
+        more: Mapping[str, Any],
+        picture: str,
+        draw: Callable[[Path], None],
 ) -> None:
-    """ Write a folder whole or not at all: a CSV of each table, args.json, and a picture.
+    """ Write the output folder as a whole or not at all: a CSV file of each table, args.json, and a picture.
+
+    Args:
+        settings: The call, which args.json keeps.
+        tables: Rows of each table by its name.
+        more: What else args.json keeps.
+        picture: Name of the picture.
+        draw: Function that draws it to a file.
 
     Raises:
-        UserError: If the folder has come to hold something meanwhile.
+        UserError: If something has been written to the folder meanwhile.
     """
-    check_output(output)
-    with replacing(output) as new:
+    check_output(settings.output)
+    arguments = {**asdict(settings), 'data': settings.data_dir.name, **more}
+    arguments = {key: value for key, value in arguments.items() if key not in ('data_dir', 'output')}
+    versions = dict(torch=torch.__version__, timm=timm.__version__)
+    with replacing(settings.output) as new:
         new.mkdir()
         for name, rows in tables.items():
             write_csv(new / f'{name}.csv', rows)
-        versions = dict(torch=torch.__version__, timm=timm.__version__)
         (new / 'args.json').write_text(json.dumps({**arguments, **versions}, indent=2) + '\n')
         draw(new / picture)

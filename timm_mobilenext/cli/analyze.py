@@ -1,96 +1,57 @@
-""" The `analyze` commands, each importing its tool when it runs"""
-from pathlib import Path
-from typing import Annotated, List, Optional
+""" The `analyze` commands: each imports its tool when it runs"""
+from typing import Any, List, Sequence
 
 import typer
 
+from ..analysis.settings import GradientSettings, InformationSettings
+from .options import settings_command
+
 __all__ = ['app']
+
+_MODELS = '--models'
+
+
+def repeat_models(arguments: Sequence[str]) -> List[str]:
+    """ Arguments with `--models a b` as `--models a --models b`, because an option of click takes one value."""
+    repeated: List[str] = []
+    takes_more = False
+    for argument in arguments:
+        if argument.startswith('-'):
+            takes_more = argument.partition('=')[0] == _MODELS
+        elif takes_more and repeated[-1] != _MODELS:
+            repeated.append(_MODELS)
+        repeated.append(argument)
+    return repeated
+
+
+class AnalyzeGroup(typer.core.TyperGroup):
+    """ A group of commands whose option `--models` takes all the words up to the next option"""
+
+    def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
+        return super().parse_args(ctx, repeat_models(args))
+
 
 app = typer.Typer(
     name='analyze',
+    cls=AnalyzeGroup,
     help="Measure the paper's arguments on any models of timm: gradients and information, block by block.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h', '--help']),
 )
-_Models = Annotated[List[str], typer.Option(
-    '--models', metavar='MODEL...',
-    help='Models of timm, with arguments after commas and another label before: none=mobilenext_050,noskip=True.')]
-# an option of click takes one value, what follows it comes here
-_More = Annotated[Optional[List[str]], typer.Argument(hidden=True)]
-_Data = Annotated[Path, typer.Option(help='Image folder.')]
-_Output = Annotated[Path, typer.Option('--output', '-o', help='Folder to write to; it must not exist.')]
-_Checkpoint = Annotated[Optional[List[str]], typer.Option(
-    metavar='MODEL=FILE', help='State of a training to measure besides; may be given often.')]
-_Pretrained = Annotated[bool, typer.Option('--pretrained', help="Begin with timm's weights, not with initial ones.")]
-_WeightInit = Annotated[str, typer.Option(
-    help='Initial weights as each model draws them, or by one scheme for all: model, authors or timm.')]
-_Split = Annotated[str, typer.Option(help='Split of the images.')]
-_ImgSize = Annotated[Optional[int], typer.Option(min=8, help="Image size; of the first model's weights if not given.")]
-_Seeds = Annotated[int, typer.Option(min=1, help='Seeds, of initial weights and of the choice of images.')]
 
 
-@app.command('gradients')
-def _gradients(
-        models: _Models,
-        data_dir: _Data,
-        output: _Output,
-        more: _More = None,
-        checkpoint: _Checkpoint = None,
-        pretrained: _Pretrained = False,
-        weight_init: _WeightInit = 'model',
-        split: _Split = 'train',
-        img_size: _ImgSize = None,
-        batch_size: Annotated[int, typer.Option(min=2, help='Images of a batch.')] = 32,
-        batches: Annotated[int, typer.Option(min=2, help='Batches of each seed.')] = 8,
-        seeds: _Seeds = 3,
-) -> None:
-    """Gradient norms at every block, gradient by weight, and gradient confusion."""
+@settings_command(app, 'gradients')
+def _gradients(settings: GradientSettings) -> None:
+    """Measure gradient norms at every block, gradient by weight, and gradient confusion."""
     from ..analysis.gradients import run_gradients
 
-    run_gradients(
-        [*models, *(more or ())],
-        data_dir,
-        output,
-        checkpoints=checkpoint or (),
-        pretrained=pretrained,
-        weight_init=weight_init,
-        split=split,
-        img_size=img_size,
-        batch_size=batch_size,
-        num_batches=batches,
-        seeds=seeds,
-    )
+    run_gradients(settings)
 
 
-@app.command('information')
-def _information(
-        models: _Models,
-        data_dir: _Data,
-        output: _Output,
-        more: _More = None,
-        checkpoint: _Checkpoint = None,
-        pretrained: _Pretrained = False,
-        weight_init: _WeightInit = 'model',
-        split: _Split = 'validation',
-        img_size: _ImgSize = None,
-        samples: Annotated[int, typer.Option(min=1, help='Images of each seed.')] = 3000,
-        dimensions: Annotated[int, typer.Option(min=1, help='Dimensions that are compared.')] = 16,
-        seeds: _Seeds = 3,
-) -> None:
-    """Mutual information between input and output of every block, and what linear maps read from it."""
+@settings_command(app, 'information')
+def _information(settings: InformationSettings) -> None:
+    """Measure mutual information between input and output of every block, and what linear maps read from it."""
     from ..analysis.information import run_information
 
-    run_information(
-        [*models, *(more or ())],
-        data_dir,
-        output,
-        checkpoints=checkpoint or (),
-        pretrained=pretrained,
-        weight_init=weight_init,
-        split=split,
-        img_size=img_size,
-        samples=samples,
-        dimensions=dimensions,
-        seeds=seeds,
-    )
+    run_information(settings)

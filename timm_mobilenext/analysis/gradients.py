@@ -311,5 +311,6 @@ def _print(rows: Dict[str, List[Dict[str, Any]]], console: Console) -> None:
         f'\nNorm at blocks, and per number: at {name_strides(comparable)}.'
         f'\nIn by out: of blocks that keep the shape, at {name_strides(kept)}.'
         '\nEach stride, and each kind of weights, has the same weight.'
-        '\nDeviations are over seeds: of initial weights, of trainings, or of images alone if a state has one checkpoint.'
+        '\nDeviations are over seeds: of initial weights, of trainings, or of images alone if a state has one'
+        ' checkpoint.'
         '\nWith a single seed they are over batches.')

@@ -5,19 +5,20 @@
     python -m experiments.ablations time                                                  # a step of each, side by side
     python -m experiments.ablations report                                                # tables and picture
 
-One recipe, that of experiments/training.py at the learning rate that was best there for either network (0.4 of 0.1, 0.4
-and 1, at width 0.75), weights drawn by the authors' scheme, 8 epochs, width 0.35 if nothing else is said. Arms are
-compared seed by seed. Where depthwise convolutions are placed elsewhere, the width makes MACs equal to a percent, and
-an arm of width 0.35 stands beside, unmatched; what would have ended with a depthwise convolution ends linear, as the
-paper's blocks do, if nothing else is said.
+All arms have the recipe of experiments/training.py, 8 epochs, and weights drawn by the authors' scheme. The learning
+rate is 0.4, which was best there for both networks (of 0.1, 0.4 and 1, at width 0.75). The width is 0.35 if nothing
+else is said. Arms are compared seed by seed.
+
+Where depthwise convolutions are placed elsewhere, the width makes MACs equal to a percent, and an arm of width 0.35
+stands beside, unmatched. A block that would have ended with a depthwise convolution ends linear, as the paper's blocks
+do, if nothing else is said.
 
 A rate that suits one arm need not suit another, so arms that may want a lower one are trained at 0.1 too.
 
-Each run appends a row to results/why/ablations.csv once it has ended. What is there is not repeated; rows of other
-arguments than a run would have now are refused.
+Each run adds a row to results/why/ablations.csv once it has ended. Runs that are there are not repeated. Rows are
+refused if the run would have other arguments now.
 """
 import argparse
-import csv
 import os
 import random
 import re
@@ -25,12 +26,11 @@ import shlex
 import statistics
 import sys
 import textwrap
-import threading
-import time
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from time import perf_counter
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -39,23 +39,27 @@ from rich.console import Console
 
 import timm
 
-from experiments.training import (
-    arguments_of,
+from experiments.report import describe_costs, describe_machines, dress, make_table, mean_and_deviation, OURS, THEIRS
+from experiments.runs import (
+    add_row,
     describe_data,
     describe_machine,
-    effect_of,
-    ENV,
+    draw_network,
+    ENVIRONMENT,
     EPOCHS,
     find_script,
     IMG_SIZE,
+    make_arguments,
+    read_rows,
+    Row,
     run_side_by_side,
-    table,
-    train_by_timm,
+    train,
+    write_rows,
 )
+from experiments.statistics import differences, stratified_effect
 from timm_mobilenext.classify.image_folder import check_image_folder
-from timm_mobilenext.classify.plots import FAINT, INK, RIGHT, WRONG
-from timm_mobilenext.hub.cards import count
 from timm_mobilenext.shared.files import replacing
+from timm_mobilenext.shared.style import INK
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / 'results' / 'why'
@@ -105,7 +109,7 @@ def _arm(about: str, seeds: int = 1, lr: float = LEARNING_RATE, **model_kwargs: 
 
 
 ARMS = {
-    # three seeds more than at width 0.5: of the first three, one that was trained again ended 2.5 points lower
+    # three seeds more than at width 0.5, for one of the first three ended 2.5 points lower when it was trained again
     'wide': _arm('shortcut on wide tensors, both depthwise: the paper\'s', 6),
     'narrow': _arm('shortcut on narrow tensors', 6, narrow_skip=True),
     'none': _arm('no shortcut', 3, noskip=True),
@@ -183,7 +187,7 @@ CLAIMS = (
     ('a sandglass rather than an inverted residual, at learning rate 0.1', None, (('wide-lr0.1', 'inverted-lr0.1'),)),
 )
 LEAST_SEEDS = 3  # of each pair, for a verdict, even where fewer are planned
-APPENDING = threading.Lock()
+Pair = Tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -194,45 +198,23 @@ class Run:
     def arguments(self, num_classes: int) -> List[str]:
         # all checkpoints are kept, for the instruments
         arm = ARMS[self.arm]
-        return arguments_of(MODEL, num_classes, arm.lr, EPOCHS, self.seed, keep=EPOCHS + 1, **arm.model_kwargs)
+        return make_arguments(MODEL, num_classes, arm.lr, EPOCHS, self.seed, keep=EPOCHS + 1, **arm.model_kwargs)
 
 
 # table by table, and seed by seed, so that a cut leaves something to compare
 RUNS = list(dict.fromkeys(
     Run(arm, seed) for arms in TABLES.values() for seed in range(1, max(ARMS[arm].seeds for arm in arms) + 1)
     for arm in arms if seed <= ARMS[arm].seeds))
-COLUMNS = (
-    'arm', 'seed', 'top1', 'top5', 'train_loss', 'eval_loss', 'top1_by_epoch', 'minutes', 'arguments',
-    'initial_weights', 'data', 'machine', 'torch', 'timm')
 
 
-def read_rows(file: Path) -> List[Dict[str, str]]:
-    if not file.is_file():
-        return []
-    with open(file, newline='') as lines:
-        return list(csv.DictReader(lines))
-
-
-def append_row(file: Path, row: Dict[str, Any]) -> None:
-    with APPENDING:
-        rows = [*read_rows(file), row]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as new, open(new, 'w', newline='') as lines:
-            writer = csv.DictWriter(lines, COLUMNS, lineterminator='\n')
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path, file: Path) -> None:
-    """Train, and append a row once it has ended."""
-    folder = output / f'{run.arm.replace("/", "-")}-seed{run.seed}'
+def execute(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: Path, file: Path) -> None:
+    """Train, and add a row once the training has ended."""
     arguments = run.arguments(data['classes'])
-    create = partial(timm.create_model, MODEL, num_classes=data['classes'], **ARMS[run.arm].model_kwargs)
-    minutes = train_by_timm(script, data_dir, folder, create, SCHEME, run.seed, arguments)
-    with open(folder / 'train' / 'summary.csv', newline='') as lines:
-        epochs = list(csv.DictReader(lines))
+    network = draw_network(SCHEME, run.seed, MODEL, num_classes=data['classes'], **ARMS[run.arm].model_kwargs)
+    training = train(script, data_dir, output / f'{run.arm.replace("/", "-")}-seed{run.seed}', network, arguments)
+    epochs = read_rows(training.summary)
     last = epochs[-1]
-    append_row(file, dict(
+    add_row(file, dict(
         arm=run.arm,
         seed=run.seed,
         top1=last['eval_top1'],
@@ -240,19 +222,19 @@ def train(run: Run, script: Path, data_dir: Path, data: Dict[str, int], output: 
         train_loss=last['train_loss'],
         eval_loss=last['eval_loss'],
         top1_by_epoch=' '.join(epoch['eval_top1'] for epoch in epochs),
-        minutes=round(minutes, 1),
+        minutes=round(training.minutes, 1),
         arguments=shlex.join(arguments),
         initial_weights=f'drawn by the {SCHEME} scheme',
         data=describe_data(data_dir, data),
         **describe_machine(),
     ))
-    late = ', more than the 90 a run should take' if minutes > 90 else ''
+    late = ', more than the 90 a run should take' if training.minutes > 90 else ''
     top1 = float(last['eval_top1'])
-    print(f'{run.arm:14} seed {run.seed}  top-1 {top1:6.2f} %   {minutes:.1f} min{late}', flush=True)
+    print(f'{run.arm:14} seed {run.seed}  top-1 {top1:6.2f} %   {training.minutes:.1f} min{late}', flush=True)
 
 
-def check_rows(file: Path, rows: List[Dict[str, str]]) -> None:
-    """Refuse rows that are not of the runs that this file describes, or of several data sets."""
+def check_rows(file: Path, rows: List[Row]) -> None:
+    """Refuse rows of several data sets, and of runs that this script does not describe."""
     for row in rows:
         run = Run(row['arm'], int(row['seed']))
         if row['data'] != rows[0]['data']:
@@ -263,11 +245,12 @@ def check_rows(file: Path, rows: List[Dict[str, str]]) -> None:
                 ' another --results.')
 
 
-def classes_of(row: Dict[str, str]) -> int:
+def classes_of(row: Row) -> int:
     return int(re.search(r'--num-classes (\d+)', row['arguments'])[1])  # type: ignore[index]
 
 
 def run_all(args: argparse.Namespace) -> None:
+    """Train the runs that have no row yet."""
     script = find_script(args.timm)
     file = args.results / 'ablations.csv'
     data = check_image_folder(args.data_dir, Console())
@@ -277,14 +260,14 @@ def run_all(args: argparse.Namespace) -> None:
         raise SystemExit(f'{file} holds runs on {rows[0]["data"]}: give another --results.')
     done = {Run(row['arm'], int(row['seed'])) for row in rows}
     run_side_by_side(args.jobs, [
-        partial(train, run, script, args.data_dir, data, args.output, file)
+        partial(execute, run, script, args.data_dir, data, args.output, file)
         for run in RUNS if run.arm in args.only and run not in done])
 
 
 def time_all(results: Path) -> None:
     """Time training steps of all arms in turn, so that a machine whose speed swings does so for all of them."""
-    if ENV.items() - os.environ.items():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENV})  # as the runs have it
+    if ENVIRONMENT.items() - os.environ.items():  # start again in that of the runs
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **ENVIRONMENT})
     x = torch.randn(BATCH, 3, IMG_SIZE, IMG_SIZE).to(memory_format=torch.channels_last)
     targets = torch.randint(CLASSES, (BATCH,))
     seconds: Dict[str, List[float]] = {arm: [] for arm in ARMS}
@@ -299,29 +282,25 @@ def time_all(results: Path) -> None:
         # in another order each time, for memory that the one before has left is faster or slower
         for arm in random.Random(turn).sample(list(networks), len(networks)):
             network = networks[arm]
-            started = time.perf_counter()
+            started = perf_counter()
             F.cross_entropy(network(x), targets).backward()
             optimizers[arm].step()
             optimizers[arm].zero_grad()
             if turn >= WARM_UP:
-                seconds[arm].append(time.perf_counter() - started)
-    results.mkdir(parents=True, exist_ok=True)
-    with replacing(results / 'seconds.csv') as new, open(new, 'w', newline='') as lines:
-        writer = csv.writer(lines, lineterminator='\n')
-        writer.writerow(('arm', 'seconds_a_step', 'fastest', 'slowest', 'steps', *describe_machine()))
-        for arm, each in seconds.items():
-            figures = (f'{of(each):.4f}' for of in (statistics.median, min, max))
-            writer.writerow((arm, *figures, STEPS, *describe_machine().values()))
+                seconds[arm].append(perf_counter() - started)
+    write_rows(results / 'seconds.csv', [
+        dict(
+            arm=arm, seconds_a_step=f'{statistics.median(steps):.4f}', fastest=f'{min(steps):.4f}',
+            slowest=f'{max(steps):.4f}', steps=STEPS, **describe_machine())
+        for arm, steps in seconds.items()])
 
 
 @cache
-def describe(arm: str, num_classes: int) -> Tuple[str, str, str, str, str]:
+def describe(arm: str, num_classes: int) -> Tuple[str, ...]:
     """Width, parameters, MACs, shortcut adds and how many numbers these add."""
     kwargs = ARMS[arm].model_kwargs
-    overlay = dict(input_size=(3, IMG_SIZE, IMG_SIZE))
-    model: Any = timm.create_model(
-        MODEL, num_classes=num_classes, pretrained_cfg_overlay=overlay, device='meta', **kwargs)
-    counts = count(model)
+    model: Any = timm.create_model(MODEL, num_classes=num_classes, device='meta', **kwargs)
+    costs = describe_costs(model, IMG_SIZE)[:2]
     added: List[int] = []
 
     def tap(block: Any, inputs: Tuple[Any, ...], output: Any) -> None:
@@ -334,61 +313,58 @@ def describe(arm: str, num_classes: int) -> Tuple[str, str, str, str, str]:
             if hasattr(block, 'has_skip'):
                 block.register_forward_hook(tap)
     model.eval()(torch.zeros(1, 3, IMG_SIZE, IMG_SIZE, device='meta'))
-    return (
-        f'{kwargs.get("channel_multiplier", 0.35):g}', f'{counts["params"]:,}', f'{counts["macs"] / 1e6:.2f}M',
-        str(len(added)), f'{sum(added):,}')
+    return f'{kwargs.get("channel_multiplier", 0.35):g}', *costs, str(len(added)), f'{sum(added):,}'
 
 
-def top1_by_seed(rows: List[Dict[str, str]], arm: str) -> Dict[int, float]:
-    return {int(row['seed']): float(row['top1']) for row in rows if row['arm'] == arm}
+def top1_by_seed(rows: List[Row], arm: str) -> Dict[int, float]:
+    """Top-1 in percent of an arm's runs, in the order of their seeds."""
+    return dict(sorted((int(row['seed']), float(row['top1'])) for row in rows if row['arm'] == arm))
 
 
-def summarize(rows: List[Dict[str, str]], arms: Tuple[str, ...], seconds: Dict[str, float]):
+def summarize(rows: List[Row], arms: Tuple[str, ...], seconds: Dict[str, float]) -> Iterator[Tuple]:
+    """A row of a table for each arm."""
     for arm in arms:
-        top1 = [value for _, value in sorted(top1_by_seed(rows, arm).items())]
-        spread = f' ± {statistics.stdev(top1):.2f}' if len(top1) > 1 else ''
-        told = f'{statistics.mean(top1):.2f}{spread}' if top1 else 'not run yet'
-        each = ', '.join(f'{value:.2f}' for value in top1)
+        top1 = list(top1_by_seed(rows, arm).values())
         yield (
-            ARMS[arm].label, *describe(arm, classes_of(rows[0])), len(top1), told, each,
+            ARMS[arm].label, *describe(arm, classes_of(rows[0])), len(top1),
+            mean_and_deviation(top1) if top1 else 'not run yet', ', '.join(f'{value:.2f}' for value in top1),
             f'{seconds[arm]:.3f}' if arm in seconds else 'not timed yet')
 
 
-def differences(rows: List[Dict[str, str]], pair: Tuple[str, str]) -> List[float]:
-    """What the first arm has more than the second, of each seed that both have."""
-    ours, theirs = (top1_by_seed(rows, arm) for arm in pair)
-    return [ours[seed] - theirs[seed] for seed in sorted(ours) if seed in theirs]
+def compare(rows: List[Row], pairs: Tuple[Pair, ...]) -> List[List[float]]:
+    """For each pair of arms: the first's top-1 less the second's, by seeds that both have."""
+    return [differences(*(top1_by_seed(rows, arm) for arm in pair)) for pair in pairs]
 
 
-def lacking(pairs: Tuple[Tuple[str, str], ...], strata: List[List[float]]) -> List[int]:
-    """Seeds that a verdict needs, of pairs that have fewer: all planned, so that no one looks until it pleases."""
+def lacking(pairs: Tuple[Pair, ...], strata: List[List[float]]) -> List[int]:
+    """Seeds that a verdict needs, of pairs that have fewer. It needs all planned, so that no one stops at a whim."""
     needed = [max(LEAST_SEEDS, min(ARMS[arm].seeds for arm in pair)) for pair in pairs]
-    return [seeds for seeds, of in zip(needed, strata, strict=True) if len(of) < seeds]
+    return [seeds for seeds, stratum in zip(needed, strata, strict=True) if len(stratum) < seeds]
 
 
-def judge(rows: List[Dict[str, str]], what: str, points: Optional[float], pairs: Tuple[Tuple[str, str], ...]) -> str:
+def judge(rows: List[Row], what: str, points: Optional[float], pairs: Tuple[Pair, ...]) -> str:
     """One sentence for a claim: the effect over paired seeds, its interval, and what they say."""
     paper = '' if points is None else f' ({points:+g} points in the paper)'
-    said = f'- {what[0].upper()}{what[1:]}{paper}: '
-    strata = [differences(rows, pair) for pair in pairs]
+    claim = f'- {what[0].upper()}{what[1:]}{paper}: '
+    strata = compare(rows, pairs)
     if not all(strata):
-        return said + ('not run yet.' if not any(strata) else 'not run at all widths yet.')
+        return claim + ('not run yet.' if not any(strata) else 'not run at all widths yet.')
     costs = [describe(arm, classes_of(rows[0]))[1:3] for arm in pairs[0]]
     cost = '' if costs[0] == costs[1] else (
         ' The first has {} parameters and {} MACs, the second {} and {}.'.format(*costs[0], *costs[1]))
     if seeds := lacking(pairs, strata):
-        each = ', '.join(f'{difference:+.2f}' for of in strata for difference in of)
-        return f'{said}not decided, fewer than {seeds[0]} seeds: {each} points.{cost}'
-    effect = effect_of(strata)
+        points_by_seed = ', '.join(f'{difference:+.2f}' for stratum in strata for difference in stratum)
+        return f'{claim}not decided, fewer than {seeds[0]} seeds: {points_by_seed} points.{cost}'
+    effect = stratified_effect(strata)
     verdict = 'seen' if effect.low > 0 else 'not seen, the reverse is' if effect.high < 0 else 'not decided'
     inside = '' if points is None else (
         ', the paper\'s figure outside of it' if not effect.low <= points <= effect.high
         else ', which holds the paper\'s figure' + (', and 0 too' if effect.low <= 0 else ''))
-    runs = f'{effect.pairs} paired runs'
+    runs = f'{sum(map(len, strata))} paired runs'
     # one width may have more seeds than the other, and counts no more for it
-    of = runs if len(strata) == 1 else f'{len(strata)} widths, {runs} in all'
+    base = runs if len(strata) == 1 else f'{len(strata)} widths, {runs} in all'
     return (
-        f'{said}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {of}, 95 %'
+        f'{claim}**{verdict}** at this scale and learning rate. {effect.mean:+.2f} points in the mean of {base}, 95 %'
         f' interval {effect.low:+.2f} to {effect.high:+.2f}{inside}.{cost}')
 
 
@@ -429,86 +405,95 @@ def report(results: Path) -> None:
         raise SystemExit(f'{results} holds no runs: train some first.')
     check_rows(results / 'ablations.csv', rows)
     seconds = {row['arm']: float(row['seconds_a_step']) for row in read_rows(results / 'seconds.csv')}
-    tables = [
-        '\n'.join([f'## {name}', '', *table(HEADINGS, summarize(rows, arms, seconds))])
-        for name, arms in TABLES.items()]
+    tables = [f'## {name}\n\n{make_table(HEADINGS, summarize(rows, arms, seconds))}' for name, arms in TABLES.items()]
+    text = REPORT.format(
+        data='; '.join(sorted({row['data'] for row in rows})),
+        claims='\n'.join(judge(rows, *claim) for claim in CLAIMS),
+        tables='\n\n'.join(tables),
+        machine=describe_machines(rows),
+    )
     with replacing(results / 'ablations.png') as new:
         draw(new, rows)
     with replacing(results / 'ablations.md') as new:
-        new.write_text(REPORT.format(
-            data='; '.join(sorted({row['data'] for row in rows})),
-            claims='\n'.join(judge(rows, *claim) for claim in CLAIMS),
-            tables='\n\n'.join(tables),
-            machine='; '.join(sorted({'{machine}, torch {torch}, timm {timm}'.format(**row) for row in rows})),
-        ), encoding='utf-8')
-    print((results / 'ablations.md').read_text())
+        new.write_text(text, encoding='utf-8')
+    print(text)
 
 
-def draw(file: Path, rows: List[Dict[str, str]]) -> None:
+def draw(file: Path, rows: List[Row]) -> None:
     """What each claim came to where there is an interval; and top-1 of each arm, a panel for each table."""
-    effects = []
-    for what, points, pairs in CLAIMS:
-        strata = [differences(rows, pair) for pair in pairs]
-        if not lacking(pairs, strata):
-            effects.append((what, points, effect_of(strata)))
+    claims = [claim for claim in CLAIMS if not lacking(claim[2], compare(rows, claim[2]))]
     trained = {row['arm'] for row in rows}
     panels = {name: [arm for arm in arms if arm in trained] for name, arms in TABLES.items()}
     panels = {name: arms for name, arms in panels.items() if arms}
-    heights = [len(effects) + 2, *(len(arms) + 1 for arms in panels.values())]
+    heights = [len(claims) + 2, *(len(arms) + 1 for arms in panels.values())]
     figure = Figure(figsize=(10, 0.5 + 0.33 * sum(heights)), dpi=150, layout='constrained')
-    claims, *all_axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for place, (_, points, effect) in enumerate(effects):
-        claims.plot([effect.low, effect.high], [place] * 2, color=RIGHT, lw=2)
-        claims.plot(effect.mean, place, 'o', color=RIGHT, ms=6)
-        if points is not None:
-            claims.plot(points, place, 'D', color=WRONG, mfc='white', ms=6)
-    claims.axvline(0, color=INK, lw=1)
-    claims.set_yticks(
-        range(len(effects)), [textwrap.fill(what, 62) for what, _, _ in effects], fontsize=8, color=INK)
-    claims.set_ylim(len(effects) - 0.4, -0.6)
-    claims.set_title('The first less the second (hollow: the paper)', loc='left', fontsize=10, color=INK)
-    claims.set_xlabel('points of top-1, mean and 95 % interval over pairs of runs', fontsize=9, color=INK)
-    for axes, (name, arms) in zip(all_axes, panels.items(), strict=True):
-        axes.sharex(all_axes[-1])
-        axes.tick_params(labelbottom=axes is all_axes[-1])
-        labels = []
-        for place, arm in enumerate(arms):
-            top1 = list(top1_by_seed(rows, arm).values())
-            color = RIGHT if arm.startswith('wide') else WRONG
-            axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
-            axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
-            width, _, macs, _, _ = describe(arm, classes_of(rows[0]))
-            labels.append(f'{ARMS[arm].about}, width {width}, {macs} MACs')
-        axes.set_yticks(range(len(arms)), labels, fontsize=8, color=INK)
-        axes.set_ylim(len(arms) - 0.4, -0.6)
-        axes.set_title(name, loc='left', fontsize=10, color=INK)
-    for axes in (claims, *all_axes):
-        axes.grid(color=FAINT, alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
-    all_axes[-1].set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)
+    claim_axes, *arm_axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    draw_claims(claim_axes, rows, claims)
+    for axes, (name, arms) in zip(arm_axes, panels.items(), strict=True):
+        axes.sharex(arm_axes[-1])
+        axes.tick_params(labelbottom=axes is arm_axes[-1])
+        draw_arms(axes, rows, name, arms)
+    for axes in (claim_axes, *arm_axes):
+        dress(axes)
+    arm_axes[-1].set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)
     figure.savefig(file, format='png')
+
+
+def draw_claims(axes: Any, rows: List[Row], claims: List[Tuple]) -> None:
+    """The interval of each claim, and the paper's figure."""
+    for place, (_, points, pairs) in enumerate(claims):
+        effect = stratified_effect(compare(rows, pairs))
+        axes.plot([effect.low, effect.high], [place] * 2, color=OURS, lw=2)
+        axes.plot(effect.mean, place, 'o', color=OURS, ms=6)
+        if points is not None:
+            axes.plot(points, place, 'D', color=THEIRS, mfc='white', ms=6)
+    axes.axvline(0, color=INK, lw=1)
+    axes.set_yticks(range(len(claims)), [textwrap.fill(what, 62) for what, *_ in claims], fontsize=8, color=INK)
+    axes.set_ylim(len(claims) - 0.4, -0.6)
+    axes.set_title('The first less the second (hollow: the paper)', loc='left', fontsize=10, color=INK)
+    axes.set_xlabel('points of top-1, mean and 95 % interval over pairs of runs', fontsize=9, color=INK)
+
+
+def draw_arms(axes: Any, rows: List[Row], name: str, arms: List[str]) -> None:
+    """Top-1 of each arm of a table, by seed and in the mean."""
+    labels = []
+    for place, arm in enumerate(arms):
+        top1 = list(top1_by_seed(rows, arm).values())
+        color = OURS if arm.startswith('wide') else THEIRS
+        axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
+        axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
+        width, _, macs, *_ = describe(arm, classes_of(rows[0]))
+        labels.append(f'{ARMS[arm].about}, width {width}, {macs} MACs')
+    axes.set_yticks(range(len(arms)), labels, fontsize=8, color=INK)
+    axes.set_ylim(len(arms) - 0.4, -0.6)
+    axes.set_title(name, loc='left', fontsize=10, color=INK)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
-    run = commands.add_parser('run', help='train what has not been trained yet')
-    run.add_argument('--timm', type=Path, required=True, help='checkout of timm')
-    run.add_argument('--data-dir', type=Path, required=True, help='image folder with train/ and validation/')
-    run.add_argument('--only', nargs='+', choices=list(ARMS), default=list(ARMS), metavar='ARM',
-                     help=f'some of {", ".join(ARMS)}')
+    run = commands.add_parser('run', help='train the runs that have not been trained yet')
+    run.add_argument('--timm', type=Path, required=True, metavar='DIR', help='checkout of timm')
+    run.add_argument(
+        '--data-dir', type=Path, required=True, metavar='DIR', help='image folder with train/ and validation/')
+    run.add_argument(
+        '--only', nargs='+', choices=list(ARMS), default=list(ARMS), metavar='ARM',
+        help=f'only some arms, of {", ".join(ARMS)}')
     run.add_argument('--jobs', type=int, default=2, help='runs side by side')
-    run.add_argument('--output', type=Path, default=ROOT / 'output' / 'ablations', help='folder for checkpoints')
-    timed = commands.add_parser('time', help='time training steps, on an idle machine; takes a few minutes')
-    told = commands.add_parser('report', help='tables and picture of what has been trained')
-    for command in (run, timed, told):
-        command.add_argument('--results', type=Path, default=RESULTS, help='folder of the rows and tables')
+    run.add_argument(
+        '--output', type=Path, default=ROOT / 'output' / 'ablations', metavar='DIR', help='folder for checkpoints')
+    time_command = commands.add_parser('time', help='time training steps, on an idle machine; takes a few minutes')
+    report_command = commands.add_parser('report', help='write tables and a picture of the runs that have ended')
+    for command in (run, time_command, report_command):
+        command.add_argument(
+            '--results', type=Path, default=RESULTS, metavar='DIR', help='folder of the rows and tables')
     args = parser.parse_args()
+    if args.command == 'time':
+        time_all(args.results)
+        return
     if args.command == 'run':
         run_all(args)
-    if args.command == 'time':
-        return time_all(args.results)
-    return report(args.results)
+    report(args.results)
 
 
 if __name__ == '__main__':

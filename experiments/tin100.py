@@ -17,11 +17,7 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-import timm
-from timm.utils import random_seed
-
-from experiments.runs import add_row, describe_machine, read_rows, train, write_rows
-from timm_mobilenext.analysis.subjects import draw_weights
+from experiments.runs import add_row, describe_machine, draw_network, read_rows, train, write_rows
 
 RESULTS = Path(__file__).parent.parent / 'results' / 'tin100'
 NUM_CLASSES, IMG_SIZE = 100, 64
@@ -134,17 +130,16 @@ def plan(table: str) -> List[Run]:
 
 def execute(run: Run, script: Path, data_dir: Path, output: Path) -> None:
     """Train, and keep the row once it has ended."""
-    random_seed(run.seed)
-    network = timm.create_model(run.model, num_classes=NUM_CLASSES)
-    draw_weights(network, run.scheme)
-    outcome = train(script, output / run.name, network, ['--data-dir', str(data_dir), *run.arguments])
-    write_rows(RESULTS / 'epochs' / f'{run.name}.csv', outcome.epochs)
-    last = outcome.epochs[-1]
+    network = draw_network(run.scheme, run.seed, run.model, num_classes=NUM_CLASSES)
+    training = train(script, data_dir, output / run.name, network, run.arguments)
+    epochs = training.epochs()
+    write_rows(RESULTS / 'epochs' / f'{run.name}.csv', epochs)
+    last = epochs[-1]
     add_row(RESULTS / 'runs.csv', dict(
         name=run.name, stage=run.stage, model=run.model, scheme=run.scheme, lr=run.lr, seed=run.seed, repeat=run.repeat,
         **{key: last[key] for key in ('epoch', 'top1', 'loss', 'ema_top1', 'ema_loss')},
-        minutes=round(outcome.minutes, 1), **describe_machine(), arguments=shlex.join(run.arguments)))
-    print(f'{run.name:55} top-1 {last["top1"]:6.2f} %   {outcome.minutes:.1f} min of CPU', flush=True)
+        minutes=round(training.cpu_minutes, 1), **describe_machine(), arguments=shlex.join(run.arguments)))
+    print(f'{run.name:55} top-1 {last["top1"]:6.2f} %   {training.cpu_minutes:.1f} min of CPU', flush=True)
 
 
 def main() -> None:

@@ -75,9 +75,9 @@ def test_runs():
 def test_sentences(none, verdict):
     rows = [row('wide', seed, 71 + seed + 0.1 * (seed == 2)) for seed in (1, 2, 3)]
     rows += [row('none', seed, top1 + 0.2 * (seed == 2)) for seed, top1 in enumerate(none, 1)]
-    told = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'none'),))
-    assert told.startswith('- A wide shortcut (+1.5 points in the paper): ')
-    assert verdict[:40] in told
+    text = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'none'),))
+    assert text.startswith('- A wide shortcut (+1.5 points in the paper): ')
+    assert verdict[:40] in text
 
 
 def test_widths_are_no_repeats():
@@ -89,14 +89,14 @@ def test_widths_are_no_repeats():
     rows = [
         row(arm, seed, 70 + more + (seed if arm.startswith('wide') else 0)) for seed in (1, 2, 3)
         for arm, more in (('wide', -1), ('none', 0), ('wide-050', 3), ('narrow-050', 0))]
-    told = ablations.judge(rows, 'it', 1.5, pairs)
-    assert '**seen**' in told
-    assert '+3.00 points in the mean of 2 widths, 6 paired runs in all, 95 % interval +1.87 to +4.13' in told
-    assert told.endswith("the paper's figure outside of it.")
+    text = ablations.judge(rows, 'it', 1.5, pairs)
+    assert '**seen**' in text
+    assert '+3.00 points in the mean of 2 widths, 6 paired runs in all, 95 % interval +1.87 to +4.13' in text
+    assert text.endswith("the paper's figure outside of it.")
     # one more of 5: a variance of 4/5, an error of (7/15)^(1/2) / 2, t of 5 degrees 2.571
     rows += [row('wide-050', 4, 75), row('narrow-050', 4, 70)]
-    told = ablations.judge(rows, 'it', 1.5, pairs)
-    assert '+3.00 points in the mean of 2 widths, 7 paired runs in all, 95 % interval +2.12 to +3.88' in told
+    text = ablations.judge(rows, 'it', 1.5, pairs)
+    assert '+3.00 points in the mean of 2 widths, 7 paired runs in all, 95 % interval +2.12 to +3.88' in text
 
 
 def test_costs_that_differ_are_told():
@@ -108,9 +108,9 @@ def test_costs_that_differ_are_told():
 def test_interval_by_hand():
     # differences 1, 2 and 3: mean 2, deviation 1, t of 2 degrees 4.303
     rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('none', seed, 70) for seed in (1, 2, 3)]
-    told = ablations.judge(rows, 'it', 1.5, (('wide', 'none'),))
-    assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48' in told
-    assert told.endswith("which holds the paper's figure, and 0 too.")
+    text = ablations.judge(rows, 'it', 1.5, (('wide', 'none'),))
+    assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48' in text
+    assert text.endswith("which holds the paper's figure, and 0 too.")
 
 
 def test_no_verdict_before_all_planned_seeds():
@@ -130,16 +130,22 @@ def test_rows_of_other_arguments_are_refused():
         ablations.check_rows(Path('ablations.csv'), rows)
 
 
+def test_committed_rows_are_of_the_arms():
+    rows = ablations.read_rows(ablations.RESULTS / 'ablations.csv')
+    ablations.check_rows(ablations.RESULTS / 'ablations.csv', rows)
+    assert {ablations.Run(row['arm'], int(row['seed'])) for row in rows} == set(ablations.RUNS)
+
+
 @pytest.mark.parametrize('seeds', [1, 3])
 def test_report_of_what_has_ended(tmp_path, capsys, seeds):
     for arm in ('wide-050', 'none-050'):
         for seed in range(1, seeds + 1):
-            ablations.append_row(
+            ablations.add_row(
                 tmp_path / 'ablations.csv', row(arm, seed, 70 + seed, machine='a machine', torch='2', timm='1'))
     ablations.report(tmp_path)
     assert (tmp_path / 'ablations.png').read_bytes().startswith(b'\x89PNG')
-    told = (tmp_path / 'ablations.md').read_text()
-    assert told == capsys.readouterr().out.removesuffix('\n')
+    text = (tmp_path / 'ablations.md').read_text()
+    assert text == capsys.readouterr().out.removesuffix('\n')
     top1 = {1: '1 | 71.00 | 71.00', 3: '3 | 72.00 ± 1.00 | 71.00, 72.00, 73.00'}[seeds]
-    assert f'| no shortcut | 0.5 | 884,114 | 8.34M | 0 | 0 | {top1} |' in told
-    assert 'A wide shortcut rather than a narrow one (+1.5 points in the paper): not run yet.' in told
+    assert f'| no shortcut | 0.5 | 884,114 | 8.34M | 0 | 0 | {top1} |' in text
+    assert 'A wide shortcut rather than a narrow one (+1.5 points in the paper): not run yet.' in text

@@ -1,20 +1,13 @@
 """What docs/why.md argues by is computed as it says, on folders whose answers are known."""
-import csv
 import math
-import sys
 
 import pytest
+
+from experiments.runs import write_rows
 
 compare = pytest.importorskip('experiments.compare', reason='needs scipy and matplotlib, of the extra demo')
 
 pytestmark = pytest.mark.tools
-
-
-def write(file, rows):
-    with open(file, 'w', newline='') as lines:
-        writer = csv.DictWriter(lines, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def block(model, seed, name, stride, value, **more):
@@ -31,20 +24,20 @@ def gradients(tmp_path):
         rows += [block('one', seed, name, 4 + 4 * (name > 'a'), (9 if name > 'a' else 4) * swing) for name in 'abe']
         rows += [block('two', seed, 'a', 4, 1), block('two', seed, 'b', 8, 1), block('two', seed, 'c', 8, 1)]
         rows += [block('two', seed, 'd', 64, 1e6)]  # a stride that the other lacks
-    write(tmp_path / 'blocks.csv', rows)
-    write(tmp_path / 'parameters.csv', [
+    write_rows(tmp_path / 'blocks.csv', rows)
+    write_rows(tmp_path / 'parameters.csv', [
         dict(row, group=row['block'], kind='pointwise') for row in rows if row['block'] in 'abc'])
     return tmp_path
 
 
-def told(folder, *arguments, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['compare.py', str(folder), *arguments])
-    compare.main()
-    return [line.split() for line in capsys.readouterr().out.splitlines()]
+@pytest.fixture
+def words(call):
+    """Words of each line that the script prints."""
+    return lambda *arguments: [line.split() for line in call(compare, *arguments).splitlines()]
 
 
-def test_gradients(gradients, monkeypatch, capsys):
-    lines = told(gradients, 'one', 'two', monkeypatch=monkeypatch, capsys=capsys)
+def test_gradients(gradients, words):
+    lines = words(gradients, 'one', 'two')
     # strides weigh the same: the geometric mean of 4 and 9; t of two degrees of freedom is 4.303
     half = 4.303 * -math.log(0.9) / math.sqrt(3)
     low, high = (f'{6 * math.exp(sign * half):.2f}' for sign in (-1, 1))
@@ -57,8 +50,8 @@ def test_gradients(gradients, monkeypatch, capsys):
     assert any(line[1:6] == ['gradient', 'by', 'weight', 'all', '6'] for line in lines)
 
 
-def test_blocks_are_left_out(gradients, monkeypatch, capsys):
-    lines = told(gradients, 'one', 'two', '--without', 'b', 'e', monkeypatch=monkeypatch, capsys=capsys)
+def test_blocks_are_left_out(gradients, words):
+    lines = words(gradients, 'one', 'two', '--without', 'b', 'e')
     assert [line[4:7] for line in lines if line[1:3] == ['norm', 'at']] == [['all', '4', '1'], ['stride', '4', '4']]
 
 
@@ -74,25 +67,25 @@ def information(tmp_path):
                     model=model, state='initial', weights='drawn', seed=seed, block=name, tensor=tensor, place=0,
                     stride=8, keeps_shape=True, noise=noise, estimator='kernel', nats=nats,
                     explained_out=0.5 + 0.25 * tensor))
-    write(tmp_path / 'information.csv', rows)
-    write(tmp_path / 'probes.csv', [
+    write_rows(tmp_path / 'information.csv', rows)
+    write_rows(tmp_path / 'probes.csv', [
         dict(model=model, state='initial', weights='drawn', seed=seed, block=name, place=place, stride=8,
              top1=50 + 10 * place + seed + (model == 'wide'), pixels=0.5)
         for seed in range(3) for model in ('wide', 'narrow') for place, name in enumerate('ab')])
     return tmp_path
 
 
-def test_information(information, monkeypatch, capsys):
-    lines = told(information, 'wide', 'narrow:1', monkeypatch=monkeypatch, capsys=capsys)
+def test_information(information, words):
+    lines = words(information, 'wide', 'narrow:1')
     assert 'initial all 1.02 to 1.02 0 0 2 0.50 0.75'.split() in lines  # (2 + 4.1) / (4 + 2); the intervals hold 0
-    lines = told(information, 'wide', 'narrow:1', '--shared', monkeypatch=monkeypatch, capsys=capsys)
+    lines = words(information, 'wide', 'narrow:1', '--shared')
     assert 'initial all 0.50 to 0.50 0 2 2 0.50 0.75'.split() in lines  # of block a alone
     assert 'initial top-1 stride 8 b b 62.0 61.0 +1.0 +1.0 +1.0'.split() in lines  # of the last block
 
 
-def test_what_is_not_there(information, tmp_path, monkeypatch, capsys):
+def test_what_is_not_there(information, tmp_path, words):
     with pytest.raises(SystemExit, match='No rows of tensor 0 of broad: there are networks wide, narrow.'):
-        told(information, 'wide', 'broad', monkeypatch=monkeypatch, capsys=capsys)
+        words(information, 'wide', 'broad')
     (tmp_path / 'empty').mkdir()
     with pytest.raises(SystemExit, match='empty holds none of blocks.csv, information.csv, probes.csv.'):
-        told(tmp_path / 'empty', 'wide', 'narrow', monkeypatch=monkeypatch, capsys=capsys)
+        words(tmp_path / 'empty', 'wide', 'narrow')

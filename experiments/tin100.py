@@ -2,22 +2,30 @@
 
     python -m experiments.tin100 plan headline     # what has been run, and what is next
     python -m experiments.tin100 run headline --timm pytorch-image-models --data-dir tin100
+    python -m experiments.tin100 report            # results/tin100/README.md, from the rows alone
 
 train.py runs on the installed timm, by `python -P`, which needs Python 3.11. A run that has ended leaves a row in
-results/tin100/runs.csv and its epochs in results/tin100/epochs/. What is there is not repeated, so the same command
-goes on after an interruption.
+results/tin100/runs.csv and its epochs in results/tin100/epochs/. Runs that are there are not repeated, so the same
+command goes on after an interruption.
 """
 import argparse
 import math
 import random
 import shlex
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from experiments.runs import add_row, describe_machine, draw_network, read_rows, train, write_rows
+import timm
+
+from experiments.report import break_options, describe_costs, describe_machines, make_table, mean_and_deviation
+from experiments.runs import add_row, describe_machine, draw_network, find_script, read_rows, Row, train, write_rows
+from experiments.statistics import Effect, holm, LEVEL, pool, smallest_effect, unpaired_effect
+from timm_mobilenext.shared.files import replacing
 
 RESULTS = Path(__file__).parent.parent / 'results' / 'tin100'
 NUM_CLASSES, IMG_SIZE = 100, 64
@@ -39,15 +47,42 @@ class Arm:
     schemes: Tuple[str, ...] = ('authors',)
 
 
+@dataclass(frozen=True)
+class Table:
+    """Arms that are trained together, and the claims about them.
+
+    Args:
+        arms: What is trained.
+        claims: Pairs of networks. The difference of each pair is tested, the first less the second.
+        beside: Networks of another table that this one compares with.
+    """
+    arms: Sequence[Arm]
+    claims: Sequence[Tuple[str, str]]
+    beside: Tuple[str, ...] = ()
+
+    @property
+    def models(self) -> List[str]:
+        return [*self.beside, *(arm.model for arm in self.arms)]
+
+
 BOTH = 'authors', 'timm'
+PEERS = 'mnasnet_050', 'semnasnet_050', 'lcnet_075', 'repghostnet_080'
 TABLES = dict(
-    headline=[Arm('mobilenext_075', 8), Arm('mobilenetv2_075', 8)],
-    attention=[Arm('mobilenext_050', 6), Arm('mobilenext_050_se', 6), Arm('mobilenext_050_ca', 6)],
-    today=[
-        Arm('mobilenetv2_050', 3),
-        *(Arm(model, 3, BOTH) for model in ('mnasnet_050', 'semnasnet_050', 'lcnet_075', 'repghostnet_080')),
-    ],
+    headline=Table(
+        [Arm('mobilenext_075', 8), Arm('mobilenetv2_075', 8)],
+        [('mobilenext_075', 'mobilenetv2_075')]),
+    attention=Table(
+        [Arm('mobilenext_050', 6), Arm('mobilenext_050_se', 6), Arm('mobilenext_050_ca', 6)],
+        [('mobilenext_050_se', 'mobilenext_050'), ('mobilenext_050_ca', 'mobilenext_050')]),
+    today=Table(
+        [Arm('mobilenetv2_050', 3), *(Arm(model, 3, BOTH) for model in PEERS)],
+        [('mobilenext_050', model) for model in ('mobilenetv2_050', *PEERS)],
+        beside=('mobilenext_050',)),
 )
+
+
+RUNS = {arm.model: arm.runs for table in TABLES.values() for arm in table.arms}
+Ended = Mapping[str, List[Row]]  # final rows of each network, without repeats
 
 
 @dataclass(frozen=True)
@@ -72,10 +107,9 @@ class Run:
             '--seed', str(self.seed), '--val-split', split, '--val-interval', str(interval),
         ]
 
-    def row(self) -> Optional[Dict[str, str]]:
-        """What is kept of it, if it has ended with these very arguments."""
+    def find(self, rows: List[Row]) -> Optional[Row]:
+        """Its row, if it has ended with these very arguments."""
         arguments = shlex.join(self.arguments)
-        rows = read_rows(RESULTS / 'runs.csv')
         return next((row for row in rows if (row['name'], row['arguments']) == (self.name, arguments)), None)
 
 
@@ -83,11 +117,11 @@ def pilots(arm: Arm) -> List[Run]:
     return [Run('pilot', arm.model, scheme, lr, 0) for scheme in arm.schemes for lr in LEARNING_RATES]
 
 
-def choose(arm: Arm) -> Optional[Tuple[str, float]]:
-    """Scheme and learning rate by the pilots, or None while one of them is missing."""
+def choose(arm: Arm, rows: List[Row]) -> Optional[Tuple[str, float]]:
+    """Scheme and learning rate by the pilots, or None while a pilot is missing."""
     scores: Dict[str, List[float]] = {}
     for run in pilots(arm):
-        row = run.row()
+        row = run.find(rows)
         if row is None:
             return None
         scores.setdefault(run.scheme, []).append(float(row['top1']))
@@ -96,7 +130,10 @@ def choose(arm: Arm) -> Optional[Tuple[str, float]]:
 
 
 def peak(rates: Tuple[float, ...], scores: List[float]) -> float:
-    """Where the least-squares parabola over the rates' logarithm peaks, to two digits; the best rate if it does not."""
+    """The rate where the least-squares parabola over the rates' logarithm peaks, to two digits.
+
+    It is the best of the rates if the parabola has no peak, or has it outside of them.
+    """
     a, b, _ = np.polyfit(np.log(rates), scores, 2)
     rate = math.exp(-b / (2 * a)) if a < 0 else math.inf
     if not min(rates) <= rate <= max(rates):
@@ -104,62 +141,251 @@ def peak(rates: Tuple[float, ...], scores: List[float]) -> float:
     return float(f'{rate:.2g}')
 
 
-def finals(arms: List[Arm]) -> List[Run]:
-    """All runs of a table in an order drawn once, an earlier one repeated after every fifth."""
-    chosen = {arm: choose(arm) for arm in arms}
-    if None in chosen.values():
-        return []
+def finals(arms: Sequence[Arm], rows: List[Row]) -> List[Run]:
+    """All runs of a table in an order drawn once, an earlier one repeated after every fifth.
+
+    There are none before the last pilot of the table has ended.
+    """
+    runs: List[Run] = []
+    for arm in arms:
+        choice = choose(arm, rows)
+        if choice is None:
+            return []
+        runs += [Run('final', arm.model, *choice, seed) for seed in range(1, arm.runs + 1)]
     order = random.Random(0)
-    runs = [Run('final', arm.model, *chosen[arm], seed) for arm in arms for seed in range(1, arm.runs + 1)]
     order.shuffle(runs)
     planned: List[Run] = []
     repeated: set = set()
-    for count, run in enumerate(runs, 1):
+    for number, run in enumerate(runs, 1):
         planned.append(run)
-        if count % 5 == 0:
-            again = order.choice([earlier for earlier in runs[:count] if earlier not in repeated])
+        if number % 5 == 0:
+            again = order.choice([earlier for earlier in runs[:number] if earlier not in repeated])
             repeated.add(again)
             planned.append(Run('final', again.model, again.scheme, again.lr, again.seed, repeat=1))
     return planned
 
 
-def plan(table: str) -> List[Run]:
-    arms = TABLES[table]
-    return [run for arm in arms for run in pilots(arm)] + finals(arms)
+def plan(name: str, rows: List[Row]) -> List[Run]:
+    """All runs of a table in their order, as far as the rows decide them: pilots first."""
+    arms = TABLES[name].arms
+    return [run for arm in arms for run in pilots(arm)] + finals(arms, rows)
 
 
-def execute(run: Run, script: Path, data_dir: Path, output: Path) -> None:
-    """Train, and keep the row once it has ended."""
+def execute(run: Run, script: Path, data_dir: Path, output: Path, results: Path) -> None:
+    """Train, and keep the row once the training has ended."""
     network = draw_network(run.scheme, run.seed, run.model, num_classes=NUM_CLASSES)
     training = train(script, data_dir, output / run.name, network, run.arguments)
     epochs = training.epochs()
-    write_rows(RESULTS / 'epochs' / f'{run.name}.csv', epochs)
+    write_rows(results / 'epochs' / f'{run.name}.csv', epochs)
     last = epochs[-1]
-    add_row(RESULTS / 'runs.csv', dict(
+    add_row(results / 'runs.csv', dict(
         name=run.name, stage=run.stage, model=run.model, scheme=run.scheme, lr=run.lr, seed=run.seed, repeat=run.repeat,
         **{key: last[key] for key in ('epoch', 'top1', 'loss', 'ema_top1', 'ema_loss')},
         minutes=round(training.cpu_minutes, 1), **describe_machine(), arguments=shlex.join(run.arguments)))
     print(f'{run.name:55} top-1 {last["top1"]:6.2f} %   {training.cpu_minutes:.1f} min of CPU', flush=True)
 
 
+def train_table(name: str, script: Path, data_dir: Path, output: Path, results: Path) -> None:
+    """Train the runs of a table that have not ended, one after the other."""
+    while True:
+        rows = read_rows(results / 'runs.csv')
+        waiting = [run for run in plan(name, rows) if run.find(rows) is None]
+        if not waiting:
+            return
+        execute(waiting[0], script, data_dir, output, results)
+
+
+def print_plan(name: str, rows: List[Row]) -> None:
+    """Print the runs of a table, each with its top-1 if it has ended."""
+    for run in plan(name, rows):
+        row = run.find(rows)
+        print(f'{run.name:55} {row["top1"] if row else "-"}')
+
+
+NETWORKS = 'network', 'parameters', 'MACs', 'activations'
+PILOTED = 'network', 'weights drawn by', *(f'top-1 at {lr:g}' for lr in LEARNING_RATES), 'rate taken'
+FINALS = (
+    'network', 'weights drawn by', 'learning rate', 'runs', 'top-1', 'loss', 'top-1 of averaged weights',
+    'CPU minutes a run')
+CLAIMS = (
+    'the first less the second', 'top-1, points', '95% interval', 'p by Holm', 'verdict', 'smallest effect', 'loss',
+    '95% interval')
+REPEATS = 'network', 'seed', 'top-1', 'repeated', 'difference'
+REPORT = f"""# Tiny ImageNet, {NUM_CLASSES} classes
+
+Made by `python -m experiments.tin100 report` from [runs.csv](runs.csv). The [design](../../experiments/README.md) was
+written before the first run, and says what these tables can decide.
+
+- Parameters, MACs and activations are those of one image of {IMG_SIZE} px.
+- Pilots have {PILOT_EPOCHS} epochs and are scored on `tune`. Runs have {EPOCHS} epochs and are scored on `validation`,
+  after the last one. Top-1 is in percent, and ± is the deviation of a run.
+- Intervals are Student's t of unpaired runs, with the variance pooled over the arms of a table.
+- p-values are two-sided, by Holm's correction over the claims of a table. A verdict is at {LEVEL:.0%}, on top-1 alone.
+- The smallest effect, in points of top-1, is one that the table would have shown with a power of 80%. Its level is that
+  of Holm's first step, {LEVEL:.0%} divided by the number of claims.
+
+{{tables}}
+
+## Recipe
+
+```
+train.py {break_options(RECIPE)}
+```
+
+Machine: {{machine}}.{{strangers}}
+"""
+
+
+def report(results: Path) -> None:
+    """Write tables of the runs that have ended, from their rows alone."""
+    rows = read_rows(results / 'runs.csv')
+    if not rows:
+        raise SystemExit(f'{results} holds no runs: train some first.')
+    text = describe(rows)
+    with replacing(results / 'README.md') as new:
+        new.write_text(text, encoding='utf-8')
+    print(text)
+
+
+def describe(rows: List[Row]) -> str:
+    """The report on rows, in Markdown."""
+    planned = [run for name in TABLES for run in plan(name, rows)]
+    strangers = [f'`{row["name"]}`' for row in rows if not any(run.find([row]) for run in planned)]
+    ended: Dict[str, List[Row]] = {}
+    for run in planned:
+        row = run.find(rows)
+        if row and (run.stage, run.repeat) == ('final', 0):
+            ended.setdefault(run.model, []).append(row)
+    return REPORT.format(
+        tables='\n\n'.join(
+            describe_table(name, rows, ended) for name, table in TABLES.items()
+            if any(run.find(rows) for run in plan(name, rows))),
+        machine=describe_machines(rows),
+        strangers=f'\n\nLeft out, as the plan has no such run: {", ".join(strangers)}.' if strangers else '',
+    )
+
+
+def describe_table(name: str, rows: List[Row], ended: Ended) -> str:
+    """A table of the design: what its networks cost, their pilots, their runs, the claims and the repeats."""
+    table = TABLES[name]
+    known = [model for model in table.models if any(row['model'] == model for row in rows)]
+    trained = [model for model in table.models if model in ended]
+    repeats = find_repeats(table, rows)
+    parts = [
+        f'## {name}', make_table(NETWORKS, map(describe_network, known)),
+        '### Pilots', make_table(PILOTED, describe_pilots(table, rows))]
+    if trained:
+        parts += [
+            '### Runs', make_table(FINALS, (describe_runs(model, ended[model]) for model in trained)),
+            '### Claims', make_table(CLAIMS, judge(table, ended))]
+    if repeats:
+        parts += ['### Repeats with the same seed', make_table(REPEATS, map(describe_repeat, repeats)), (
+            f'The deviation of a run is {deviation_of_repeats(repeats):.2f} points by the machine alone.')]
+    return '\n\n'.join(parts)
+
+
+@cache
+def describe_network(model: str) -> Tuple:
+    """A network, and what it costs."""
+    return f'`{model}`', *describe_costs(timm.create_model(model, num_classes=NUM_CLASSES, device='meta'), IMG_SIZE)
+
+
+def describe_pilots(table: Table, rows: List[Row]) -> Iterator[Tuple]:
+    """A row for each network and scheme, with the rate where the scheme was taken."""
+    for arm in table.arms:
+        choice = choose(arm, rows)
+        for scheme in arm.schemes:
+            found = [run.find(rows) for run in pilots(arm) if run.scheme == scheme]
+            rate = 'pilots are missing' if choice is None else f'{choice[1]:g}' if choice[0] == scheme else '-'
+            yield f'`{arm.model}`', scheme, *(f'{float(row["top1"]):.2f}' if row else '-' for row in found), rate
+
+
+def describe_runs(model: str, ended: List[Row]) -> Tuple:
+    """What the runs of a network came to."""
+    top1, loss, ema_top1, minutes = (
+        [float(row[key]) for row in ended] for key in ('top1', 'loss', 'ema_top1', 'minutes'))
+    return (
+        f'`{model}`', ended[0]['scheme'], ended[0]['lr'], f'{len(ended)} of {RUNS[model]}', mean_and_deviation(top1),
+        f'{statistics.mean(loss):.3f}', mean_and_deviation(ema_top1), f'{statistics.mean(minutes):.0f}')
+
+
+def compare(table: Table, ended: Ended, key: str) -> Dict[Tuple[str, str], Effect]:
+    """The effect of each claim whose networks have runs, once there are enough runs for an interval."""
+    values = {model: [float(row[key]) for row in ended[model]] for model in table.models if model in ended}
+    pooled = pool(values.values())
+    return {
+        (first, second): unpaired_effect(values[first], values[second], pooled) for first, second in table.claims
+        if pooled and first in values and second in values}
+
+
+def judge(table: Table, ended: Ended) -> Iterator[Tuple]:
+    """A row for each claim. There is no verdict before all runs of the table have ended."""
+    top1, loss = (compare(table, ended, key) for key in ('top1', 'loss'))
+    number, planned = (sum(numbers) for numbers in zip(
+        *((len(ended.get(model, ())), RUNS[model]) for model in table.models), strict=True))
+    corrected = holm({claim: effect.p for claim, effect in top1.items()}) if number == planned else {}
+    for claim in table.claims:
+        first, second = claim
+        what = f'`{first}` less `{second}`'
+        if claim not in top1:
+            yield what, *['-'] * 3, 'too few runs have ended', *['-'] * 3
+            continue
+        effect, p, smallest, verdict = top1[claim], '-', '-', f'not decided, {number} of {planned} runs have ended'
+        if corrected:
+            p = f'{corrected[claim]:.3f}'
+            smallest = f'{smallest_effect(effect.error, effect.freedom, LEVEL / len(table.claims)):.2f}'
+            verdict = 'no difference is shown' if corrected[claim] >= LEVEL else (
+                f'**`{first if effect.mean > 0 else second}` is better**')
+        yield (
+            what, f'{effect.mean:+.2f}', f'{effect.low:+.2f} to {effect.high:+.2f}', p, verdict, smallest,
+            f'{loss[claim].mean:+.3f}', f'{loss[claim].low:+.3f} to {loss[claim].high:+.3f}')
+
+
+def find_repeats(table: Table, rows: List[Row]) -> List[Tuple[Row, Row]]:
+    """Rows of runs and of their repeats, where both have ended."""
+    repeats = []
+    for run in finals(table.arms, rows):
+        first, second = replace(run, repeat=0).find(rows), run.find(rows)
+        if run.repeat and first and second:
+            repeats.append((first, second))
+    return repeats
+
+
+def describe_repeat(repeat: Tuple[Row, Row]) -> Tuple:
+    """A run and its repeat, side by side."""
+    first, second = (float(row['top1']) for row in repeat)
+    return f'`{repeat[0]["model"]}`', repeat[0]['seed'], f'{first:.2f}', f'{second:.2f}', f'{second - first:+.2f}'
+
+
+def deviation_of_repeats(repeats: List[Tuple[Row, Row]]) -> float:
+    """The deviation of a run's top-1 when nothing but the machine changes."""
+    squares = [(float(second['top1']) - float(first['top1'])) ** 2 for first, second in repeats]
+    return math.sqrt(statistics.mean(squares) / 2)  # a difference has the variance of both runs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest='command', required=True)
-    for command, text in dict(plan='list the runs of tables', run='train what has not been trained yet').items():
-        parser_of_command = commands.add_parser(command, help=text)
-        parser_of_command.add_argument('tables', nargs='+', choices=TABLES)
-    parser_of_command.add_argument('--timm', type=Path, required=True, metavar='DIR', help='checkout of timm')
-    parser_of_command.add_argument('--data-dir', type=Path, required=True, metavar='DIR', help='folder of tin100')
-    parser_of_command.add_argument('--output', type=Path, default=Path('output'), metavar='DIR', help='for checkpoints')
+    plan_command = commands.add_parser('plan', help='list the runs of tables, and what has ended')
+    run_command = commands.add_parser('run', help='train the runs of tables that have not been trained yet')
+    report_command = commands.add_parser('report', help='write tables of the runs that have ended')
+    for command in (plan_command, run_command):
+        command.add_argument('tables', nargs='+', choices=TABLES, help='tables of the design, in their order')
+    run_command.add_argument('--timm', type=Path, required=True, metavar='DIR', help='checkout of timm')
+    run_command.add_argument('--data-dir', type=Path, required=True, metavar='DIR', help='folder of tin100')
+    run_command.add_argument(
+        '--output', type=Path, default=Path('output'), metavar='DIR', help='folder for checkpoints')
+    for command in (plan_command, run_command, report_command):
+        command.add_argument('--results', type=Path, default=RESULTS, metavar='DIR', help='folder of the rows')
     args = parser.parse_args()
-    for table in args.tables:
+    if args.command == 'report':
+        report(args.results)
+        return
+    for name in args.tables:
         if args.command == 'plan':
-            for run in plan(table):
-                row = run.row()
-                print(f'{run.name:55} {row["top1"] if row else "-"}')
-            continue
-        while waiting := [run for run in plan(table) if run.row() is None]:
-            execute(waiting[0], args.timm / 'train.py', args.data_dir, args.output)
+            print_plan(name, read_rows(args.results / 'runs.csv'))
+        else:
+            train_table(name, find_script(args.timm), args.data_dir, args.output, args.results)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
-"""What the weight initialization is worth in a short training: mobilenext_035 on handwritten digits.
+"""What the weight initialization is worth in a short training of mobilenext_035 on handwritten digits.
 
     python benchmarks/initialization.py           # prints the table, writes benchmarks/initialization.csv
 
-The training is the demo's, shorter and smaller: 48 px, 8 epochs of AdamW, the raw weights. 'timm + linear' is timm's
-scheme for the convolutions and the authors' for the linear layer.
+The training is that of the demo, but shorter and smaller: 48 px, 8 epochs of AdamW. The figures are those of the raw
+weights. 'timm + linear' is timm's scheme for the convolutions and the authors' for the linear layer.
 """
 import argparse
 import csv
@@ -41,10 +41,10 @@ def top1(folder, scheme, seed, epochs, img_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--seeds', type=int, default=5)
-    parser.add_argument('--epochs', type=int, default=8)
-    parser.add_argument('--img-size', type=int, default=48)
-    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'))
+    parser.add_argument('--seeds', type=int, default=5, help='seeds of each scheme')
+    parser.add_argument('--epochs', type=int, default=8, help='epochs of each training')
+    parser.add_argument('--img-size', type=int, default=48, help='size of the images in pixels')
+    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'), help='CSV file to write')
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = []

@@ -2,10 +2,10 @@
 
     python benchmarks/speed.py                    # prints the table, writes benchmarks/speed.csv
 
-Each candidate runs in a process of its own, as it does for a user: in a shared one the memory that a model takes from
-the system, page by page, depends on what ran before it. The candidates of an engine take turns within every round, so
-that whatever else the machine does hits all of them alike; the figure is the median over rounds, the ratio the median
-of the ratios to MobileNetV2 in the same round.
+Each candidate runs in a process of its own, as it does for a user. In a shared process the memory that a model takes
+from the system, page by page, depends on what ran before it. The candidates of an engine take turns within every round,
+so that whatever else the machine does hits all of them alike. The figure is the median over rounds. The ratio is the
+median of the ratios to MobileNetV2 in the same round.
 """
 import argparse
 import contextlib
@@ -24,12 +24,12 @@ os.environ['OMP_NUM_THREADS'] = '1'
 
 import onnxruntime
 import torch
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 import timm
 from timm.utils import reparameterize_model
 
 from timm_mobilenext import SandglassBlock
-from timm_mobilenext.models.sandglass import fold_bn
 
 REFERENCE = 'mobilenetv2_100'
 # glibc then keeps what is freed, and no run pays for fresh pages
@@ -55,9 +55,9 @@ class SliceAssignment(torch.nn.Module):
 def with_slice_assignment(name):
     model = timm.create_model(name).eval()
     for stage in model.blocks:
-        for name, block in stage.named_children():
+        for place, block in stage.named_children():
             if block.has_skip:
-                stage._modules[name] = SliceAssignment(block)
+                stage._modules[place] = SliceAssignment(block)
     return model
 
 
@@ -66,9 +66,11 @@ def with_folded_bn(name):
     model = timm.create_model(name).eval()
     for parent in list(model.modules()):
         conv = None
-        for name, child in parent.named_children():
+        for place, child in parent.named_children():
             if isinstance(conv, torch.nn.Conv2d) and isinstance(child, torch.nn.BatchNorm2d):
-                parent._modules[name] = fold_bn(conv, child)
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, child.running_mean, child.running_var, child.eps, child.weight, child.bias)
+                parent._modules[place] = child.act  # timm's norms have the activation in them
             conv = child
     return model
 
@@ -101,7 +103,7 @@ def onnx_runtime(create, name, exporter):
 
 
 def serve(connection, build, *args):
-    """Build a candidate, then time as many calls as is asked for, until asked for none."""
+    """Build a candidate, then time as many calls as the other process asks for, until it asks for none."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     run = build(*args)
@@ -141,9 +143,9 @@ def measure(candidates, environment, rounds, repeats):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=60)
+    parser.add_argument('--rounds', type=int, default=60, help='rounds in which the candidates take turns')
     parser.add_argument('--repeats', type=int, default=5, help='calls a round')
-    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'))
+    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'), help='CSV file to write')
     args = parser.parse_args()
     create = timm.create_model
     ours = ('mobilenext_100', 'mobilenext_100_id050', 'mobilenext_100_id033', 'mobilenext_100_id017')

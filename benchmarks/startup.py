@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py                  # prints the table, writes benchmarks/startup.csv
 
-Two virtual environments that differ in one thing: timm-mobilenext is installed in the second. Python is started in each
-in turn, and the difference is taken pair by pair. Both see the torch and timm of the environment that runs this.
+There are two virtual environments, and timm-mobilenext is installed in the second. Nothing else differs. Python is
+started in each in turn, and the difference is taken pair by pair. Both see the torch and timm of the environment that
+runs this.
 """
 import argparse
 import csv
@@ -33,7 +34,7 @@ def make_environment(path: Path, install: bool) -> Path:
 
 def start(python: Path, statement: str) -> float:
     env = {k: v for k, v in os.environ.items() if not k.startswith('PYTHON')}
-    # torch and timm are no part of the environment, so that a start without them sees nothing of them
+    # torch and timm are not part of the environment, so a start without them sees nothing of them
     shared = f'import sys; sys.path.append({sysconfig.get_path("purelib")!r}); '
     code = statement if statement == 'pass' else shared + statement
     begin = time.perf_counter()
@@ -45,7 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--starts', type=int, default=50, help='paired starts of bare Python')
     parser.add_argument('--imports', type=int, default=20, help='paired imports of timm')
-    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'))
+    parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'), help='CSV file to write')
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:

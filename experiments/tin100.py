@@ -101,10 +101,12 @@ class Run:
 
     @property
     def arguments(self) -> List[str]:
-        epochs, split, interval = (PILOT_EPOCHS, 'tune', 3) if self.stage == 'pilot' else (EPOCHS, 'validation', 4)
+        is_pilot = self.stage == 'pilot'
+        epochs, split, interval = (PILOT_EPOCHS, 'tune', 3) if is_pilot else (EPOCHS, 'validation', 4)
         return [
             '--model', self.model, *RECIPE.split(), '--lr', f'{self.lr:g}', '--epochs', str(epochs),
             '--seed', str(self.seed), '--val-split', split, '--val-interval', str(interval),
+            *([] if is_pilot else ['--model-ema-warmup']),  # without it, the average is blind: experiments/README.md
         ]
 
     def find(self, rows: List[Row]) -> Optional[Row]:

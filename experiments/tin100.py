@@ -37,6 +37,7 @@ RECIPE = (
     ' --scale 0.5 1.0 --color-jitter 0 --smoothing 0.1 --model-ema --model-ema-decay 0.998'
     ' --device cpu --channels-last --workers 1 --log-interval 100 --checkpoint-hist 1'
 )
+FINAL_RECIPE = '--model-ema-warmup'
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class Run:
         return [
             '--model', self.model, *RECIPE.split(), '--lr', f'{self.lr:g}', '--epochs', str(epochs),
             '--seed', str(self.seed), '--val-split', split, '--val-interval', str(interval),
-            *([] if is_pilot else ['--model-ema-warmup']),  # without it, the average is blind: experiments/README.md
+            *([] if is_pilot else [FINAL_RECIPE]),  # without it, the average is blind: experiments/README.md
         ]
 
     def find(self, rows: List[Row]) -> Optional[Row]:
@@ -233,6 +234,8 @@ written before the first run, and says what these tables can decide.
 ```
 train.py {break_options(RECIPE)}
 ```
+
+Runs have `{FINAL_RECIPE}` too, for the averaged weights, which decide nothing.
 
 Machine: {{machine}}.{{strangers}}
 """

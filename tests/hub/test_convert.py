@@ -273,7 +273,7 @@ def impossible(folder, **args):
 
 @pytest.mark.parametrize('make, options, words', [
     (evil, [], ['is refused', 'system', 'nothing is executed']),
-    (truncated, [], ['can not be read']),
+    (truncated, [], ['cannot be read']),
     (text, [], ['notes.txt', 'checkpoint']),
     (damaged, [], ['damaged', 'classifier.1.weight']),
     (lambda folder: save(folder, {'weight': torch.zeros(2)}), [], ['fits no MobileNeXt model', '--model']),
@@ -288,7 +288,7 @@ def impossible(folder, **args):
     (overflow, ['--half'], ['infinite', 'bn1.running_var']),
     (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'can not be made']),
     (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'can not be']),
-    (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['no plain tensor: 3']),
+    (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['not plain tensors: 3']),
 ], ids=[
     'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
     'foo', 'mean', 'keys',

@@ -169,7 +169,7 @@ def evil(hub, tmp_path):
      ['input_size']),
     (lambda hub, _: {'config.json': b'{'}, ['config.json', 'no JSON']),
     (lambda hub, _: {'config.json': b'[1]'}, ['names no architecture']),
-    (truncated, ['model.safetensors', 'can not be read']),
+    (truncated, ['model.safetensors', 'cannot be read']),
     (other_shape, ['another network', 'of another shape']),
     (other_classes, ['4 classes', 'one of 3']),
     (not_finite, ['NaN', 'conv_stem.weight']),

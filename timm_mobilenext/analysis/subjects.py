@@ -21,7 +21,8 @@ from timm.data import create_dataset, resolve_data_config
 from timm.models import is_model_pretrained
 from timm.utils import random_seed
 
-from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..checkpoints.convert import check_state_dict, convert_state_dict
+from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.device import check_device
 from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need

@@ -13,7 +13,8 @@ import timm
 from timm.layers import ConvNormAct
 from timm.models import FeatureHooks, is_model_pretrained
 
-from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..checkpoints.convert import check_state_dict, convert_state_dict
+from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, UserError
 from ..shared.names import check_model
 

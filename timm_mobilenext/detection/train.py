@@ -27,7 +27,7 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_device, ModelEmaV3, random_seed
 
-from ..checkpoints.convert import read_checkpoint
+from ..checkpoints.read import read_checkpoint
 from ..shared.console import create_console
 from ..shared.device import check_device
 from ..shared.errors import first_line, shown, UserError

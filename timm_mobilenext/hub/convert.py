@@ -12,17 +12,9 @@ import torch
 import timm
 from timm.data import resolve_data_config
 
-from ..checkpoints.convert import (
-    blob_id_of,
-    BLOB_IDS,
-    check_finite,
-    check_state_dict,
-    classes_and_channels,
-    convert_state_dict,
-    find_directory,
-    read_checkpoint,
-    select_state_dict,
-)
+from ..checkpoints.convert import check_state_dict, classes_and_channels, convert_state_dict
+from ..checkpoints.official import blob_id_of, BLOB_IDS, find_directory
+from ..checkpoints.read import check_finite, read_checkpoint, select_state_dict
 from ..shared.console import create_console
 from ..shared.errors import UserError
 from ..shared.files import replacing

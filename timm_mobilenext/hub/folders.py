@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 import timm
 from timm.models import save_for_hf
 
-from ..checkpoints.convert import check_state_dict, convert_state_dict, read_checkpoint, select_state_dict
+from ..checkpoints.convert import check_state_dict, convert_state_dict
+from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import UserError
 from ..shared.files import tidy
 from ..version import __version__

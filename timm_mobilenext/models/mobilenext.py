@@ -17,8 +17,8 @@ import torch.nn as nn
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, create_model, generate_default_cfgs
 
-from ..checkpoints.convert import checkpoint_filter_fn, weights_overlay
-from ..checkpoints.official import authors_url
+from ..checkpoints.convert import checkpoint_filter_fn
+from ..checkpoints.official import authors_url, weights_overlay
 from ._timm import pretrained_cfg_for_features, register_model, resolve_bn_args, round_channels
 from .ablations import narrow_kwargs
 from .block_strings import decode_arch_def, is_multiplier

@@ -20,6 +20,7 @@ from timm_mobilenext.checkpoints import official
 from timm_mobilenext.checkpoints.official import blob_id_of
 from timm_mobilenext.cli.main import app
 from timm_mobilenext.hub.convert import run_convert
+from timm_mobilenext.hub.settings import ConvertSettings
 from timm_mobilenext.shared import files
 
 pytestmark = pytest.mark.tools
@@ -48,7 +49,7 @@ def test_official_file(name, tmp_path, monkeypatch, capsys):
     file.write_bytes(authors_checkpoint(name))
     blob_id = blob_id_of(file.read_bytes())
     monkeypatch.setitem(official.BLOB_IDS, directory, blob_id)
-    run_convert(file, tmp_path / 'out')
+    run_convert(ConvertSettings(file, tmp_path / 'out'))
     shown = capsys.readouterr().out
     assert f"git blob id {blob_id}, the authors' {directory}" in shown
     assert f'{name}, by digest; 1000 classes' in shown
@@ -86,7 +87,7 @@ def test_multipliers_leave_no_trace_and_are_asked_for(tmp_path):
     assert '--model' in stderr
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out', '--model', 'mobilenext_100_id050')
     assert code == 0, stderr
-    assert 'mobilenext_100_id050, as told' in stdout and 'nothing is said of it' in stdout
+    assert 'mobilenext_100_id050, as given' in stdout and 'trained  not recorded' in stdout
     assert is_golden(load(tmp_path / 'out'), 'mnext_w100_id2')
 
 
@@ -118,7 +119,7 @@ def test_half(tmp_path):
         code, stdout, stderr = convert(file, '-o', tmp_path / 'out', *option)
         assert code == 0, stderr
         sizes.append((tmp_path / 'out' / 'model.safetensors').stat().st_size)
-    assert re.search(r'made 16 bits, by which the logits change by \d.* of \d', stdout) and sizes[1] < 0.51 * sizes[0]
+    assert re.search(r'saved in 16 bits, which changes the logits by \d.* of \d', stdout) and sizes[1] < 0.51 * sizes[0]
     expected = timm.create_model('mobilenext_035')
     expected.load_state_dict(load_golden('mnext_w035').state_dict)
     expected = expected.half().float().state_dict()
@@ -286,8 +287,8 @@ def impossible(folder, **args):
      ['did you mean mobilenext_035']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--ema'], ['no EMA weights']),
     (overflow, ['--half'], ['infinite', 'bn1.running_var']),
-    (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'can not be made']),
-    (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'can not be']),
+    (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'cannot be made']),
+    (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'is impossible']),
     (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['not plain tensors: 3']),
 ], ids=[
     'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
@@ -317,24 +318,28 @@ def test_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path):
     """Killed before each thing that it changes on the disk, as the interpreter's audit events tell them."""
     output = tmp_path / 'out'
     first = load_golden('mnext_w035').state_dict
-    run_convert(save(tmp_path, first), output)
+    run_convert(ConvertSettings(save(tmp_path, first), output))
     old = contents(output)
     second = {k: v * 0.9 if v.is_floating_point() else v for k, v in first.items()}
     file = save(tmp_path, second)
-    run_convert(file, tmp_path / 'new')
+    run_convert(ConvertSettings(file, tmp_path / 'new'))
     new = contents(tmp_path / 'new')
     assert old['model.safetensors'] != new['model.safetensors']
-    moments, left = 0, []
-    while True:
-        command = [sys.executable, '-c', KILL_AT, str(moments), str(file), str(output)]
-        process = subprocess.run(command, env=ENV, capture_output=True, text=True)
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, process.stderr
-        moments += 1
-        left.append(contents(output))
-        assert left[-1] in (old, new)
-    assert moments >= 10 and left[0] == old and contents(output) == new
+    left = []
+    with subprocess.Popen(
+            [sys.executable, '-c', KILL_AT, str(file), str(output)], env=ENV, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for line in process.stdout:
+            status = int(line)
+            if status == 0:
+                break
+            assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+            left.append(contents(output))
+            assert left[-1] in (old, new)
+            process.stdin.write('next\n')
+            process.stdin.flush()
+    assert process.returncode == 0
+    assert len(left) >= 10 and left[0] == old and contents(output) == new
     assert {path.name for path in tmp_path.iterdir()} == {'out', 'new', 'checkpoint.pth.tar'}
 
 
@@ -356,13 +361,15 @@ def test_interrupted_where_folders_can_not_be_exchanged(tmp_path, monkeypatch, k
     assert [path.name for path in tmp_path.rglob('*')] == ['out', 'new']
 
 
-# kills itself before the n-th thing that it would change on the disk once the output is being written
+# forks a process that kills itself before the n-th thing that it would change on the disk, for n = 0, 1, ... until
+# there is nothing left to change
 KILL_AT = """
-import os, signal, sys
+import itertools, os, signal, sys
 from pathlib import Path
 from timm_mobilenext.hub.convert import run_convert
+from timm_mobilenext.hub.settings import ConvertSettings
 
-n, file, output = int(sys.argv[1]), *sys.argv[2:]
+settings = ConvertSettings(*map(Path, sys.argv[1:]))
 count = 0
 
 def watch(event, args):
@@ -376,6 +383,22 @@ def watch(event, args):
             os.kill(os.getpid(), signal.SIGKILL)
         count += 1
 
-sys.addaudithook(watch)
-run_convert(Path(file), Path(output))
+def convert():
+    sys.stdout = sys.stderr
+    sys.addaudithook(watch)
+    run_convert(settings)
+
+for n in itertools.count():
+    child = os.fork()
+    if child == 0:
+        try:
+            convert()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    print(status, flush=True)
+    if status == 0:
+        break
+    sys.stdin.readline()
 """

@@ -167,7 +167,7 @@ def evil(hub, tmp_path):
     (lambda hub, _: {'config.json': config_of(hub, pretrained_cfg=dict(input_size='abc'))}, ['input_size']),
     (lambda hub, _: {'config.json': config_of(hub, pretrained_cfg=dict(input_size=[3, 10 ** 6, 10 ** 6]))},
      ['input_size']),
-    (lambda hub, _: {'config.json': b'{'}, ['config.json', 'no JSON']),
+    (lambda hub, _: {'config.json': b'{'}, ['config.json', 'not JSON']),
     (lambda hub, _: {'config.json': b'[1]'}, ['names no architecture']),
     (truncated, ['model.safetensors', 'cannot be read']),
     (other_shape, ['another network', 'of another shape']),

@@ -56,8 +56,8 @@ def is_whole(hub, checkpoint) -> bool:
 @pytest.mark.parametrize('more, words', [
     (dict(HF_TOKEN=''), ['There is no token', 'hf auth login', 'HF_TOKEN']),
     (dict(HF_TOKEN='hf_wrong'), ['refuses the token (401)']),
-    (dict(HF_TOKEN='hf_bad\x01secret'), ['characters that no token has']),
-    (dict(HF_TOKEN='hf_bäd'), ['characters that no token has']),
+    (dict(HF_TOKEN='hf_bad\x01secret'), ['characters that are never part of a token']),
+    (dict(HF_TOKEN='hf_bäd'), ['characters that are never part of a token']),
     (dict(HF_TOKEN='hf_reads'), ['may only read']),
     (dict(HF_HUB_OFFLINE='1'), ['HF_HUB_OFFLINE is set']),
     (dict(HF_ENDPOINT='http://127.0.0.1:9'), ['connection to http://127.0.0.1:9 failed', 'repeat the command']),
@@ -88,11 +88,11 @@ def json_of(checkpoint, text):
     ('model', lambda _: [], ['user/name']),
     ('alice/model', evil_names, ['2 class names for 3 classes']),
     ('alice/model', lambda c: json_of(c, '{"a": 1}'), ['names no classes']),
-    ('alice/model', lambda c: json_of(c, '["a", '), ['can not be read']),
+    ('alice/model', lambda c: json_of(c, '["a", '), ['cannot be read']),
     ('alice/model', lambda _: ['--model', 'mobilenext_050'], ['another network']),
     ('alice/model', lambda _: ['--model', 'mobilenext_0350'], ['did you mean']),
     ('alice/model', lambda _: ['--ema'], ['no EMA weights']),
-    ('alice/model', lambda _: ['--revision', 'a b'], ['can not be a revision']),
+    ('alice/model', lambda _: ['--revision', 'a b'], ['cannot be a revision']),
 ])
 def test_bad_arguments_reach_no_server(repo_id, options, words, hub, env, checkpoint):
     error = run_cli(env, 'push', checkpoint, repo_id, *options(checkpoint), code=1)
@@ -104,7 +104,7 @@ def test_bad_arguments_reach_no_server(repo_id, options, words, hub, env, checkp
     (lambda folder: (folder / 'model.safetensors').write_bytes(b'\0' * 100), ['model.safetensors', 'cannot be read']),
     (lambda folder: (folder / 'config.json').write_text('{"architecture": "mobilenext_999"}'),
      ['mobilenext_999', 'pip install --upgrade timm-mobilenext']),
-    (lambda folder: (folder / 'README.md').write_text('---\nlicense: [\n---\n'), ['README.md', 'no YAML']),
+    (lambda folder: (folder / 'README.md').write_text('---\nlicense: [\n---\n'), ['README.md', 'not YAML']),
     (lambda folder: (folder / 'config.json').unlink(), ['neither a Hub folder', 'model_best.pth.tar']),
     (lambda folder: (folder / 'model.safetensors').unlink(), ['has no weights']),
 ])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
-from huggingface_hub import snapshot_download
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -18,8 +17,9 @@ import timm
 from timm.data import create_transform, ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from timm.models import get_deprecated_models, is_model_pretrained
 
-from ..hub.folders import load_hub_folder, WEIGHTS
-from ..hub.push import check_repo_id, check_revision, read_token, told_plainly
+from ..hub.folders import load_hub_folder
+from ..hub.messages import plain_hub_errors
+from ..hub.pull import download
 from ..shared.console import create_table_console
 from ..shared.device import check_device
 from ..shared.errors import first_line, UserError
@@ -110,22 +110,13 @@ def load_pretrained(name: str) -> Any:
         raise UserError(f'{name} has no classifier: give a model with classes.')
     if not cfg.hf_hub_id:
         return timm.create_model(name, pretrained=True).eval()
-    with told_plainly(cfg.hf_hub_id, None):
+    with plain_hub_errors(cfg.hf_hub_id, None):
         return timm.create_model(name, pretrained=True).eval()
 
 
 def load_repository(name: str) -> Any:
     """ Load a repository of the Hub, user/name or user/name@revision, with as little trust as any Hub folder."""
-    repo_id, _, revision = name.partition('@')
-    check_repo_id(repo_id)
-    check_revision(revision or None)
-    with told_plainly(repo_id, revision):
-        read_token()
-        for weights in WEIGHTS:  # the second, a pickle, where the first is not there
-            patterns = ['config.json', weights]
-            folder = Path(snapshot_download(repo_id, revision=revision or None, allow_patterns=patterns))
-            if (folder / weights).exists():
-                break
+    folder = download(name)
     try:
         return load_hub_folder(folder)
     except UserError as e:

@@ -9,6 +9,7 @@ import typer
 
 from ..classify.arguments import check_demo, check_predict
 from ..classify.settings import DemoSettings
+from ..hub.settings import ConvertSettings, PushSettings
 from ..shared.names import check_model, check_repository
 from ..shared.paths import check_output_folder, find_splits
 from ..version import __version__
@@ -103,74 +104,21 @@ def predict(
     run_predict(images, model, top_k, output, device)
 
 
-@app.command()
-def convert(
-        checkpoint: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help='Checkpoint, .pth.tar or .pth.')],
-        output: Annotated[Path, typer.Option('--output', '-o', help='Folder to write to.')],
-        model: Annotated[Optional[str], typer.Option(help='Model that it is of; found out if not given.')] = None,
-        ema: Annotated[
-            Optional[bool],
-            typer.Option('--ema/--no-ema', help='Averaged weights or raw ones; averaged where there are any.'),
-        ] = None,
-        half: Annotated[bool, typer.Option('--half', help='Save in 16 bits.')] = False,
-) -> None:
-    """Make a Hub folder of the authors' checkpoints, or of timm's training checkpoints of MobileNeXt models."""
-    if model is not None:
-        check_model(model)
+@settings_command(app, 'convert')
+def _convert(settings: ConvertSettings) -> None:
+    """Make a Hub folder of a checkpoint: one of the authors', or one of a training by timm."""
     from ..hub.convert import run_convert
 
-    run_convert(checkpoint, output, model_name=model, ema=ema, half=half)
+    run_convert(settings)
 
 
-@app.command()
-def push(
-        source: Annotated[
-            Path,
-            typer.Argument(
-                exists=True,
-                metavar='CHECKPOINT_OR_DIR',
-                help="Checkpoint, .pth.tar, .pth or .safetensors; output folder of timm's train.py; or Hub folder.",
-            ),
-        ],
-        repo_id: Annotated[str, typer.Argument(metavar='USER/NAME', help='Repository, created if there is none.')],
-        model: Annotated[Optional[str], typer.Option(help='Model that it is of; found out if not given.')] = None,
-        ema: Annotated[
-            Optional[bool],
-            typer.Option('--ema/--no-ema', help='Averaged weights or raw ones; averaged where there are any.'),
-        ] = None,
-        label_names: Annotated[
-            Optional[Path],
-            typer.Option(exists=True, dir_okay=False, help='Class names, one in each line or a JSON list.'),
-        ] = None,
-        license: Annotated[Optional[str], typer.Option(help='Licence of the weights, as the Hub spells it.')] = None,
-        pickle: Annotated[bool, typer.Option('--pickle', help='Push pytorch_model.bin too.')] = False,
-        private: Annotated[bool, typer.Option('--private', help='Create a private repository.')] = False,
-        revision: Annotated[Optional[str], typer.Option(help='Branch; made if there is none.')] = None,
-        create_pr: Annotated[bool, typer.Option('--create-pr', help='Open a pull request.')] = False,
-        overwrite_card: Annotated[
-            bool, typer.Option('--overwrite-card', help='Replace a README.md that is on the Hub.'),
-        ] = False,
-        dry_run: Annotated[bool, typer.Option('--dry-run', help='Check and show everything, push nothing.')] = False,
-) -> None:
+@settings_command(app, 'push')
+def _push(settings: PushSettings) -> None:
     """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
-    if model is not None:
-        check_model(model)
+    check_repository(settings.repo_id)
     from ..hub.push import run_push
 
-    run_push(
-        source,
-        repo_id,
-        model_name=model,
-        ema=ema,
-        label_names=label_names,
-        license=license,
-        pickle=pickle,
-        private=private,
-        revision=revision,
-        create_pr=create_pr,
-        overwrite_card=overwrite_card,
-        dry_run=dry_run,
-    )
+    run_push(settings)
 
 
 @app.command()
@@ -184,7 +132,7 @@ def pull(
     """
     check_repository(repo_id.partition('@')[0])
     check_output_folder(output)
-    from ..hub.push import run_pull
+    from ..hub.pull import run_pull
 
     run_pull(repo_id, output)
 

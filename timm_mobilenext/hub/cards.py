@@ -1,7 +1,7 @@
-""" Model cards: of each registered model, with its config.json, as hub_configs/ holds them, and of a user's weights
+""" Model cards: for each of our models, with its config.json, as hub_configs/ holds them; and for a user's weights
 
-All facts come from the default cfgs, from the models themselves and from what a training wrote; a test fails when
-hub_configs/ has drifted.
+All facts come from the default cfgs, from the models themselves, and from what a training wrote. A test fails when
+hub_configs/ differs from what is made here.
 """
 import json
 import re
@@ -15,6 +15,7 @@ from timm.models import model_entrypoint
 
 from ..shared.counts import count
 from ..shared.files import replacing
+from ..shared.names import is_ours, list_ours
 from .runs import Training
 
 __all__ = ['escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
@@ -73,16 +74,20 @@ model = timm.create_model("{name}"{pretrained}, num_classes=0).eval()
 embedding = model(torch.randn(1, {in_chans}, {size}))  # (1, {num_features})
 ```"""
 
-PLUGIN = 'MobileNeXt models are a plugin: `pip install timm-mobilenext` beside timm, and no import of it.'
+PLUGIN = 'MobileNeXt is a plugin of timm: `pip install timm timm-mobilenext`. It needs no import.'
 
 
 def write_cards(folder: Path) -> None:
-    """ Write config.json and README.md of every registered model, each to a folder of its name.
+    """ Write config.json and README.md of each of our models, to a folder with its name.
 
-    Weights that come with the package have a folder beside their model's: they have other classes and image sizes.
+    Weights that come with the package have a folder of their own, since their classes and image size differ from the
+    model's.
+
+    Args:
+        folder: Folder to write to.
     """
     tagged = timm.list_models(module='mobilenext', include_tags=True)
-    for name in timm.list_models(module='mobilenext') + [name for name in tagged if _is_shipped(name)]:
+    for name in list_ours() + [name for name in tagged if _is_shipped(name)]:
         (folder / name).mkdir(parents=True, exist_ok=True)
         config = json.dumps(make_config(name), indent=2) + '\n'
         for file, text in (('config.json', config), ('README.md', make_card(name))):
@@ -96,7 +101,7 @@ def _is_shipped(name: str) -> bool:
 
 
 def make_config(name: str) -> Dict[str, Any]:
-    """ What timm reads from a Hub repository of this model."""
+    """ Make the config.json that timm reads from a Hub repository of this model."""
     cfg: Any = timm.get_pretrained_cfg(name)
     model: Any = timm.create_model(name, device='meta')
     return dict(
@@ -116,7 +121,7 @@ def make_config(name: str) -> Dict[str, Any]:
 
 
 def make_card(name: str) -> str:
-    """ README.md of a registered model."""
+    """ Make the README.md of one of our models."""
     cfg: Any = timm.get_pretrained_cfg(name)
     model: Any = timm.create_model(name, device='meta')
     architecture = name.partition('.')[0]
@@ -131,23 +136,23 @@ def make_card(name: str) -> str:
     results: List[EvalResult] = []
     if cfg.file:
         weights = (
-            f'The weights come with the package, {Path(cfg.file).stat().st_size / 1e6:.1f} MB, and need no network.'
-            f" They were trained from scratch by timm's train.py, with [train.yaml](train.yaml).")
+            f'The weights ({Path(cfg.file).stat().st_size / 1e6:.1f} MB) come with the package and need no network.'
+            " They were trained from scratch by timm's train.py with the recipe [train.yaml](train.yaml).")
         results = make_results(figures, dataset, dataset_id, 'test', whose)
     elif cfg.url:
         weights = (
-            f"The weights are the authors', from [their checkpoint]({cfg.url}), licensed as their repository is"
-            f' ({cfg.license}). Whose measurement the accuracy is, the table says; it was not repeated here.')
+            f"The weights are the authors', from [their checkpoint]({cfg.url}). They have the licence of the authors'"
+            f' repository ({cfg.license}). The table says who measured the accuracy. It was not measured again here.')
         log = "the authors' log"
         results = make_results(figures, dataset, dataset_id, 'validation', log, cfg.origin_url)
     else:
-        weights = 'There are no weights of this model yet. The accuracy is that of the authors, who released none.'
+        weights = f'This model has no {dataset} weights yet: the authors report its accuracy, but released no weights.'
     return render(
         full_name,
         model,
         title=full_name,
-        about=f'{description.strip().replace("w/", "with")}. An image classification model of sandglass blocks, from'
-              f' timm-mobilenext, a plugin of timm.\n\n{weights}',
+        about=f'{description.strip().replace("w/", "with")}. An image classification model made of sandglass blocks,'
+              f' from timm-mobilenext, a plugin of timm.\n\n{weights}',
         license=cfg.license,
         facts={
             **facts_of(model),
@@ -171,16 +176,16 @@ def make_weights_card(
         label_names: Optional[List[str]] = None,
         training: Optional[Training] = None,
 ) -> str:
-    """ README.md of a user's weights.
+    """ Make the README.md of a user's weights.
 
     Args:
-        name: What `timm.create_model` takes, such as `hf-hub:user/name` or `LOCAL_NAME`.
+        name: Name that `timm.create_model` takes, such as `hf-hub:user/name` or `LOCAL_NAME`.
         model: The model, with weights.
         about: Where the weights come from.
-        license: Their licence, in the Hub's spelling.
-        title: Title, the name without its scheme if None.
+        license: Licence of the weights, in the Hub's spelling.
+        title: Title of the card. If None, it is the name without its scheme.
         label_names: Classes, in the order of the logits.
-        training: What is known of their training.
+        training: What is known of the training.
     """
     title = title or name.partition(':')[2]
     facts = {'Architecture': model.pretrained_cfg['architecture'], **facts_of(model)}
@@ -210,12 +215,12 @@ def make_weights_card(
 
 
 def escape(text: str) -> str:
-    """ A user's own text, where it could end the cell of a table or begin code."""
+    """ Change a user's text where it would end the cell of a table or begin code."""
     return ' '.join(text.split()).replace('|', '\\|').replace('`', "'")
 
 
 def facts_of(model: Any) -> Dict[str, str]:
-    """ Size and cost of a model, for people."""
+    """ Describe the size and the cost of a model, for people."""
     counts = count(model)
     height, width = model.pretrained_cfg['input_size'][-2:]
     return {
@@ -234,7 +239,7 @@ def make_results(
         source_name: str,
         source_url: Optional[str] = None,
 ) -> List[EvalResult]:
-    """ Accuracies, in percent, as the Hub reads them."""
+    """ Make accuracies, in percent, what the Hub reads."""
     return [
         EvalResult(
             task_type='image-classification',
@@ -244,7 +249,7 @@ def make_results(
             metric_type='accuracy',
             metric_name=name,
             metric_value=round(value, 3),
-            # the Hub takes no name of a source without its address
+            # the Hub accepts the name of a source only with its address
             source_name=source_name if source_url else None,
             source_url=source_url,
         )
@@ -265,7 +270,7 @@ def render(
         recipe: str = '',
         pretrained: bool = True,
 ) -> str:
-    """ A card, from its facts."""
+    """ Make a card of its facts."""
     in_chans, height, width = model.pretrained_cfg['input_size']
     values = dict(
         name=name,
@@ -277,27 +282,27 @@ def render(
         size=f'{height}, {width}',
         num_features=getattr(model, 'head_hidden_size', model.num_features),
     )
-    is_ours = model.pretrained_cfg['architecture'] in timm.list_models(module='mobilenext')
-    sections = [recipe, f'## Use\n\n{PLUGIN if is_ours else "`pip install timm`"}']
-    if model.num_classes and in_chans in (1, 3):  # as images have
+    ours = is_ours(model.pretrained_cfg['architecture'])
+    sections = [recipe, f'## Use\n\n{PLUGIN if ours else "`pip install timm`"}']
+    if model.num_classes and in_chans in (1, 3):  # a picture has one or three
         sections.append(CLASSIFY.format(**values))
     if label_names:
-        shown = escape(', '.join([*label_names[:20], '...'] if len(label_names) > 20 else label_names))
-        sections.append(LABEL_NAMES.format(shown))
-    if is_ours:
+        names = escape(', '.join([*label_names[:20], '...'] if len(label_names) > 20 else label_names))
+        sections.append(LABEL_NAMES.format(names))
+    if ours:
         maps = [
             f'{info["num_chs"]} x {-(-height // info["reduction"])} x {-(-width // info["reduction"])}'
             for info in model.feature_info
         ]
         sections.append(FEATURES.format(maps=', '.join(maps), **values))
     sections.append(EMBEDDINGS.format(**values))
-    if is_ours:
+    if ours:
         sections.append(f'## Citation\n\n```bibtex\n{CITATION}\n```')
     data: Dict[str, Any] = dict(
         license=license,
         library_name='timm',
         pipeline_tag='image-classification' if model.num_classes else 'image-feature-extraction',
-        tags=['image-classification', 'timm', *(['mobilenext'] if is_ours else [])],
+        tags=['image-classification', 'timm', *(['mobilenext'] if ours else [])],
     )
     if results:
         data.update(datasets=datasets, metrics=['accuracy'], model_name=title, eval_results=results)

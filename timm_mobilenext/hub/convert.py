@@ -1,7 +1,7 @@
-""" Checkpoints made Hub folders: the authors' ImageNet and detection weights, and training checkpoints of timm
+""" Hub folders made of checkpoints: the authors' ImageNet and detection weights, and training checkpoints of timm
 
-Finds out by digest, arguments, keys and shapes which network a checkpoint is of, and checks what it wrote by loading it
-back.
+The network is identified by digest, by the training's arguments, or by keys and shapes. What was written is checked by
+loading it back.
 """
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,49 +12,86 @@ import torch
 import timm
 from timm.data import resolve_data_config
 
-from ..checkpoints.convert import check_state_dict, classes_and_channels, convert_state_dict
+from ..checkpoints.convert import classes_and_channels, fit_state_dict, load_into
 from ..checkpoints.official import blob_id_of, BLOB_IDS, find_directory
 from ..checkpoints.read import check_finite, read_checkpoint, select_state_dict
 from ..shared.console import create_console
-from ..shared.errors import UserError
+from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
+from ..shared.names import check_model, is_ours, list_ours
 from .cards import escape, LOCAL_NAME, make_weights_card
 from .folders import check_hub_folder, logits_of, reload_difference, save_hub_folder
 from .runs import read_args, read_training, Training
+from .settings import ConvertSettings
 
 __all__ = ['read_source', 'run_convert', 'Source', 'UNKNOWN_LICENSE']
 
 UNKNOWN_LICENSE = 'unknown'  # as the Hub spells it
 # the authors' plain state dict for detection, weights/mnext.pth.tar in houqb/ssdlite-pytorch-mobilenext: git blob id
 _DETECTION = 'dfcab7a4895a09fa9b19c7ac9d21651c55ab6a15'
-# what train.py passes to create_model beside model_kwargs: argument there -> here
+# what train.py passes to create_model beside model_kwargs: its argument -> create_model's
 _TRAIN_ARGS = {'gp': 'global_pool', 'bn_eps': 'bn_eps', 'bn_momentum': 'bn_momentum'}
 _DATA_ARGS = ('img_size', 'input_size', 'mean', 'std', 'interpolation', 'crop_pct', 'crop_mode')
-# arguments of create_model that are none of the network
+# arguments of create_model that do not describe the network
 _NOT_OF_THE_NETWORK = {'cache_dir', 'checkpoint_path', 'device', 'dtype', 'features_only', 'num_classes', 'in_chans'}
+# what a pretrained_cfg says of the weights that a model of timm comes with
+_OF_TIMMS_WEIGHTS = 'url', 'file', 'tag', 'label_names', 'label_descriptions', 'license', 'notes', 'origin_url'
 
 
 @dataclass
 class Source:
-    """ A checkpoint, and what it says of itself."""
-    model: Any  # in evaluation mode, its pretrained_cfg telling of these weights
-    model_args: Dict[str, Any]  # that it is created with
+    """ A checkpoint's model, and what the checkpoint says of itself."""
+    model: Any  # in evaluation mode; its pretrained_cfg describes these weights
+    model_args: Dict[str, Any]  # that it was created with
     lines: List[str]  # for people
     about: str  # for the model card
     license: str
     training: Optional[Training]
 
 
+def run_convert(settings: ConvertSettings) -> None:
+    """ Convert a checkpoint to a Hub folder, and print what was found.
+
+    Args:
+        settings: What to convert, and where to write it.
+
+    Raises:
+        UserError: If the output would replace something else, if the checkpoint cannot be read or does not fit, or if
+            timm does not load what was written.
+    """
+    console = create_console()
+    if settings.model is not None:
+        check_model(settings.model)
+    check_hub_folder(settings.output)
+    source = read_source(settings.checkpoint, settings.model, settings.ema)
+    model = source.model
+    logits = logits_of(model)
+    if settings.half:
+        check_finite(model.half().state_dict())
+        exact, logits = logits, logits_of(model.float())
+        change = (logits - exact).abs().max().item()
+        source.lines[-1] += f', saved in 16 bits, which changes the logits by {change:.1g} of {logits.abs().max():.2g}'
+        model.half()
+    console.print('\n'.join(source.lines))
+    with replacing(settings.output) as folder:
+        name, about = model.pretrained_cfg['architecture'], f'{source.about} Made by `timm-mobilenext convert`.'
+        card = make_weights_card(LOCAL_NAME, model, about, source.license, title=name, training=source.training)
+        save_hub_folder(folder, model, card, model_args=source.model_args)
+        difference = reload_difference(folder, model, logits)
+    console.print(f'written  {settings.output}, largest difference of the logits, loaded back, {difference:.1g}')
+
+
 def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool] = None) -> Source:
-    """ Read a checkpoint to a model.
+    """ Read a checkpoint, and create its model.
 
     Args:
         file: Checkpoint, in PyTorch's format or safetensors.
-        model_name: Model that it is of, found out if None.
-        ema: Averaged weights or raw ones; the averaged ones where there are any if None.
+        model_name: Model that the checkpoint is of. If None, it is found out.
+        ema: Take the averaged weights if True and the raw ones if False. If None, take the averaged ones where there
+            are any.
 
     Raises:
-        UserError: If the checkpoint can't be read, does not fit, or does not tell which network it is of.
+        UserError: If the checkpoint cannot be read, does not fit, or does not tell which network it is of.
     """
     content = file.read_bytes()
     blob_id = blob_id_of(content)
@@ -62,10 +99,13 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     checkpoint = read_checkpoint(file, content)
     state_dict, kind = select_state_dict(checkpoint, ema)
     args = read_args(checkpoint, file)
-    name, why = (model_name, 'as told') if model_name else identify(checkpoint, state_dict, args, blob_id, directory)
+    name, how = (model_name, 'as given') if model_name else identify(checkpoint, state_dict, args, blob_id)
     model_args = network_args(args)
-    model = create_source(name, state_dict, directory, model_args, args)
+    model = create_model(name, state_dict, model_args, args)
+    if not directory:
+        describe_weights(model, args)
     cfg = model.pretrained_cfg
+    cfg['num_classes'] = model.num_classes
     known = f", the authors' {directory or 'for detection'}" if directory or blob_id == _DETECTION else ''
     numbers = {key: checkpoint.get(key) for key in ('epoch', 'metric')}
     facts = [f'{key} {number:.6g}' for key, number in numbers.items() if isinstance(number, (int, float))]
@@ -75,8 +115,8 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
         model_args=dict(model_args, in_chans=cfg['input_size'][0]),
         lines=[
             f'file     {file}, {len(content):,} bytes, git blob id {blob_id}{known or ", no known file"}',
-            f'network  {name}, {why}; {model.num_classes} classes',
-            f'trained  {", ".join(facts) or "nothing is said of it"}',
+            f'network  {name}, {how}; {model.num_classes} classes',
+            f'trained  {", ".join(facts) or "not recorded"}',
             f'weights  {kind}',
         ],
         about=f'{about}. {cfg["notes"][0]}; {cfg["origin_url"]}.' if directory else f'{about}.',
@@ -85,152 +125,115 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     )
 
 
-def run_convert(
-        file: Path,
-        output: Path,
-        model_name: Optional[str] = None,
-        ema: Optional[bool] = None,
-        half: bool = False,
-) -> None:
-    """ Convert a checkpoint to a Hub folder, and print what was found.
-
-    Args:
-        file: Checkpoint, in PyTorch's format or safetensors.
-        output: Folder to write to.
-        model_name: Model that it is of, found out if None.
-        ema: Averaged weights or raw ones; the averaged ones where there are any if None.
-        half: Save in 16 bits.
-
-    Raises:
-        UserError: If the output would replace something else.
-        UserError: If the checkpoint can't be read or does not fit, or if timm does not load what was written.
-    """
-    console = create_console()
-    check_hub_folder(output)
-    source = read_source(file, model_name, ema)
-    model = source.model
-    logits = logits_of(model)
-    if half:
-        check_finite(model.half().state_dict())
-        exact, logits = logits, logits_of(model.float())
-        changed = (logits - exact).abs().max().item()
-        source.lines[-1] += f', made 16 bits, by which the logits change by {changed:.1g} of {logits.abs().max():.2g}'
-        model.half()
-    console.print('\n'.join(source.lines))
-    with replacing(output) as folder:
-        name, about = model.pretrained_cfg['architecture'], f'{source.about} Made by `timm-mobilenext convert`.'
-        card = make_weights_card(LOCAL_NAME, model, about, source.license, title=name, training=source.training)
-        save_hub_folder(folder, model, card, model_args=source.model_args)
-        difference = reload_difference(folder, model, logits)
-    console.print(f'written  {output}, largest difference of the logits, loaded back, {difference:.1g}')
-
-
 def identify(
         checkpoint: Dict[str, Any],
         state_dict: Dict[str, torch.Tensor],
         args: Dict[str, Any],
         blob_id: str,
-        directory: Optional[str],
 ) -> Tuple[str, str]:
-    """ Name of the model that a checkpoint is of, and how that is known.
+    """ Find out which model a checkpoint is of.
+
+    Returns:
+        Name of the model, and how it was found.
 
     Raises:
-        UserError: If it tells of no model of timm and fits none of ours, or several.
+        UserError: If the checkpoint names no model of timm, and fits none of ours or several.
     """
-    names = timm.list_models(module='mobilenext')
-    for name in names:
+    for name in list_ours():
         cfg: Any = timm.get_pretrained_cfg(name)
-        if directory and find_directory(cfg.url) == directory:
+        if BLOB_IDS.get(find_directory(cfg.url) or '') == blob_id:
             return name, 'by digest'
     if blob_id == _DETECTION:
         return 'mobilenext_100', 'by digest'
-    for told, why in ((checkpoint.get('arch'), 'by its arch'), (args.get('model'), 'by its arguments')):
-        arch = str(told or '').partition('.')[0]
-        if timm.is_model(arch):
-            return arch, why
-    fits = []
-    for name in names:
-        num_classes, in_chans = classes_and_channels(state_dict)
-        model = timm.create_model(name, device='meta', num_classes=num_classes, in_chans=in_chans)
-        try:
-            check_state_dict(convert_state_dict(state_dict, model), model)
-        except RuntimeError:
-            continue
-        fits.append(name)
+    for named, how in ((checkpoint.get('arch'), 'by its arch'), (args.get('model'), 'by its arguments')):
+        architecture = str(named or '').partition('.')[0]
+        if timm.is_model(architecture):
+            return architecture, how
+    fits = find_fits(state_dict)
     if not fits:
         raise UserError(
-            'The checkpoint fits no MobileNeXt model by keys and shapes: give --model, which tells what does not fit.')
+            'The checkpoint fits no MobileNeXt model by keys and shapes: give --model to see what does not fit.')
     if len(fits) > 1:
         # identity tensor multipliers leave no trace in a state dict
-        raise UserError(f'The checkpoint fits {", ".join(fits)} alike: say by --model which of them it is.')
+        raise UserError(f'The checkpoint fits {", ".join(fits)} alike: give the right one with --model.')
     return fits[0], 'by keys and shapes'
 
 
+def find_fits(state_dict: Dict[str, torch.Tensor]) -> List[str]:
+    """ Names of our models that have the keys and shapes of a state dict."""
+    num_classes, in_chans = classes_and_channels(state_dict)
+    fits = []
+    for name in list_ours() if in_chans else ():  # all of ours have a stem
+        model = timm.create_model(name, device='meta', num_classes=num_classes, in_chans=in_chans)
+        try:
+            fit_state_dict(state_dict, model)
+        except UserError:
+            continue
+        fits.append(name)
+    return fits
+
+
 def network_args(args: Dict[str, Any]) -> Dict[str, Any]:
-    """ Arguments of the network among those of a training by timm."""
+    """ Select the arguments of the network among those of a training by timm."""
     model_kwargs = args.get('model_kwargs')
     model_args = dict(model_kwargs) if isinstance(model_kwargs, dict) else {}
     model_args.update({ours: args.get(theirs) for theirs, ours in _TRAIN_ARGS.items()})
     return {
         key: value for key, value in model_args.items()
-        # a stranger's checkpoint says what the network is, and not what is to be read or fetched
+        # a stranger's checkpoint may describe the network, but not what is read or fetched
         if value is not None and key not in _NOT_OF_THE_NETWORK and not str(key).startswith('pretrained')
     }
 
 
-def size_of(name: str, state_dict: Dict[str, torch.Tensor]) -> Tuple[int, Optional[int]]:
-    """ Classes, 0 without a classifier, and input channels of a state dict of a model."""
-    if name in timm.list_models(module='mobilenext'):
-        return classes_and_channels(state_dict)
-    cfg: Any = timm.get_pretrained_cfg(name)
-    classifier, stem = (state_dict.get(f'{_first(key)}.weight') for key in (cfg.classifier, cfg.first_conv))
-    return len(classifier) if classifier is not None else 0, stem.shape[1] if stem is not None else None
-
-
-def _first(names: Any) -> Any:
-    return names[0] if isinstance(names, (list, tuple)) else names
-
-
-def create_source(
+def create_model(
         name: str,
         state_dict: Dict[str, torch.Tensor],
-        directory: Optional[str],
         model_args: Dict[str, Any],
         args: Dict[str, Any],
 ) -> Any:
-    """ Model with the weights of a checkpoint, and a pretrained_cfg that tells of them and of no others.
+    """ Create the model of a checkpoint, with its weights.
+
+    Returns:
+        Model in evaluation mode.
 
     Raises:
-        UserError: If the weights don't fit, or if the checkpoint says what can't be of its network.
+        UserError: If the weights do not fit, or if the network's arguments are impossible.
     """
-    num_classes, in_chans = size_of(name, state_dict)
-    # the tag that a training began with tells of its images
+    cfg: Any = timm.get_pretrained_cfg(name)
+    cfg = None if is_ours(name.partition('.')[0]) else cfg.to_dict() if cfg else {}
+    num_classes, in_chans = classes_and_channels(state_dict, cfg)
+    # the tag of the weights that a training began with says how its images were prepared
     tagged = str(args.get('model'))
     if tagged not in timm.list_models(f'{name}.*', include_tags=True):
         tagged = name
     try:
         model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
-    except Exception as e:
-        reason = (str(e).splitlines() or [type(e).__name__])[0].rstrip('.')
-        raise UserError(f'The checkpoint asks for a {name} of {model_args}, which can not be made: {reason}.') from e
-    state_dict = convert_state_dict(state_dict, model)
-    check_state_dict(state_dict, model)
-    model.load_state_dict(state_dict)
-    cfg = model.pretrained_cfg
-    in_chans = in_chans or cfg['input_size'][0]
-    if not directory:
-        for key in (
-            'url', 'file', 'tag', 'label_names', 'label_descriptions', 'license', 'notes', 'origin_url',
-        ):
-            cfg.pop(key, None)
-        data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
-        cfg['input_size'] = (in_chans, *cfg['input_size'][1:])
-        for key in ('mean', 'std'):
-            if len(cfg[key]) != in_chans:
-                cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * in_chans
-        try:
-            cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
-        except Exception as e:
-            raise UserError(f'The checkpoint says of its images {data_args}, which can not be: {e!r}.') from e
-    cfg['num_classes'] = model.num_classes
+    except Exception as e:  # a stranger's arguments may lead to any error
+        raise UserError(
+            f'The checkpoint asks for a {name} of {shown(model_args)}, which cannot be made:'
+            f' {shown(first_line(e)).rstrip(".")}.') from e
+    load_into(model, state_dict)
+    if in_chans:
+        model.pretrained_cfg['input_size'] = (in_chans, *model.pretrained_cfg['input_size'][1:])
     return model.eval()
+
+
+def describe_weights(model: Any, args: Dict[str, Any]) -> None:
+    """ Make a model's pretrained_cfg describe a user's weights, and no longer those that timm has.
+
+    Raises:
+        UserError: If the training's arguments give impossible settings of its images.
+    """
+    cfg = model.pretrained_cfg
+    for key in _OF_TIMMS_WEIGHTS:
+        cfg.pop(key, None)
+    in_chans = cfg['input_size'][0]
+    for key in ('mean', 'std'):
+        if len(cfg[key]) != in_chans:
+            cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * in_chans
+    data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
+    try:
+        cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
+    except Exception as e:  # a stranger's arguments may lead to any error
+        raise UserError(
+            f'The checkpoint gives its images {shown(data_args)}, which is impossible: {shown(repr(e))}.') from e

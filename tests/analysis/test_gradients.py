@@ -22,7 +22,7 @@ from timm_mobilenext.analysis.subjects import create_network, draw_weights, find
 from timm_mobilenext.cli.main import app
 from timm_mobilenext.shared.errors import UserError
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'NO_COLOR': '1'}
 TWO_BLOCKS = [['sg_r1_k3_s2_e2_c16'], ['sg_r1_k3_s1_e2_c16']]

@@ -25,7 +25,7 @@ from timm_mobilenext.analysis.subjects import (
     plan,
 )
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'NO_COLOR': '1'}
 

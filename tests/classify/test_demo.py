@@ -17,7 +17,7 @@ import timm
 
 from timm_mobilenext.classify.demo import reload_difference
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1', 'NO_COLOR': '1'}
 SMALL = ['--img-size', '32', '--batch-size', '8']

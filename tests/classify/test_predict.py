@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 
 import timm_mobilenext
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 PHOTOGRAPHS = Path(timm_mobilenext.__file__).parent / 'photographs'
 CLASSES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']

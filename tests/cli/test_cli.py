@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from timm_mobilenext.cli.main import app
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'COLUMNS': '100', 'NO_COLOR': '1'}
 SCRIPT = shutil.which('timm-mobilenext', path=str(Path(sys.executable).parent))

@@ -17,7 +17,7 @@ from timm_mobilenext.detection import create_ssdlite, SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.export import export_onnx
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 PHOTOGRAPHS = sorted((BCCD / 'JPEGImages').glob('*.jpg'))
 

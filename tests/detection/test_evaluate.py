@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import COCO_FIGURES, coco_figures, read_detections, voc_figures
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 
 @pytest.fixture(scope='module')

@@ -20,7 +20,7 @@ from timm_mobilenext.detection import SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import coco_figures, read_detections
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 RECIPES = Path(__file__).parents[2] / 'hub_configs' / 'ssdlite320_mobilenext_100'
 COMMAND = Path(sys.executable).with_name('timm-mobilenext')

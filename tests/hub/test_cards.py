@@ -12,7 +12,7 @@ import timm
 
 from timm_mobilenext.cli.main import app
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 FOLDER = Path(__file__).parents[2] / 'hub_configs'
 

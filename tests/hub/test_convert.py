@@ -23,7 +23,7 @@ from timm_mobilenext.hub.convert import run_convert
 from timm_mobilenext.hub.settings import ConvertSettings
 from timm_mobilenext.shared import files
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 import timm
 from timm.models import save_for_hf
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 NAMES = ['cat', 'dog', 'horse']
 

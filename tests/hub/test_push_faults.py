@@ -15,7 +15,7 @@ from safetensors.torch import save, save_file
 
 import timm
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 
 @pytest.fixture

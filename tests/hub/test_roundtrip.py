@@ -50,6 +50,8 @@ import sys
 import timm
 import torch
 
+pytestmark = pytest.mark.slow  # it starts processes, or exports whole networks
+
 model = timm.create_model('hf-hub:alice/' + sys.argv[1], pretrained=True).eval()
 x = torch.rand(2, getattr(model, 'in_chans', 3), 64, 64, generator=torch.Generator().manual_seed(1))
 with torch.inference_mode():

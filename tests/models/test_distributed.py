@@ -10,7 +10,7 @@ import timm
 from timm.data import create_dataset, create_loader
 from timm.layers import convert_sync_batchnorm, SyncBatchNormAct
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 COUNT, STEPS = 2, 3
 

@@ -14,6 +14,8 @@ from timm.layers import convert_sync_batchnorm
 
 from timm_mobilenext import create_mobilenext
 
+pytestmark = pytest.mark.slow  # it starts processes, or exports whole networks
+
 VARIANTS = dict(
     paper=dict(), id050=dict(identity_multiplier=1 / 2), id033=dict(identity_multiplier=1 / 3),
     id017=dict(identity_multiplier=1 / 6), before=dict(dw_position='before'), after=dict(dw_position='after'),

@@ -9,6 +9,8 @@ import pytest
 
 import timm
 
+pytestmark = pytest.mark.slow  # it starts processes, or exports whole networks
+
 ROOT = Path(__file__).parents[2]
 TIMM_TESTS = ROOT / '.cache' / f'timm-{timm.__version__}' / 'tests'
 

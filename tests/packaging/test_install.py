@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 STARTUP_FILES = ['_timm_mobilenext_autoload.pth', '_timm_mobilenext_autoload.start']

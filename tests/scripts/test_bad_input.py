@@ -7,7 +7,7 @@ import pytest
 import yaml
 from runs import environment, epochs_of, RUN, run, TIMM_REPO, train
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 
 def last_line(printed):

@@ -9,7 +9,7 @@ from runs import epochs_of, load, run, TIMM_REPO
 
 import timm
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 DATA = ['--img-size', 48, '--crop-pct', 1.0, '--workers', 1, '--device', 'cpu']
 MODEL = ['--model', 'mobilenext_035', '--num-classes', 10]

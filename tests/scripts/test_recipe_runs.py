@@ -7,7 +7,7 @@ import yaml
 from helpers import RECIPES, ROOT
 from runs import epochs_of, run, TIMM_REPO
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ from runs import BASE, command, environment, epochs_of, load, RUN, run, TIMM_REP
 
 import timm
 
-pytestmark = pytest.mark.tools
+pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 FROZEN = '--lr', 1e-12, '--warmup-lr', 1e-12  # 0 is no rate for train.py
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -358,6 +359,8 @@ def test_networks_without_strides(folder, tmp_path, capsys, specs, strides):
     (dict(models=['mobilenext_035,arch_def=[["xx_r1"]]']), 'mobilenext_035,arch_def=.* cannot be created: .*xx_r1.*'),
     (dict(models=['mobilenext_035,in_chans=1']),
      'mobilenext_035,in_chans=1 does not take images of 32 pixels: .*3 channels.*'),
+    (dict(models=["mobilenext_035,global_pool=''"]), "mobilenext_035,global_pool='' does not give one number for each"
+                                                     ' class: leave out the argument that changes its output.'),
     (dict(device='abacus'), 'There is no device abacus here .*'),
     (dict(data_dir=Path('gone')), 'gone is not a folder: give an image folder.'),
     (dict(weight_init='xavier'), "weight_init 'xavier' is not one of model, authors, timm."),
@@ -378,6 +381,16 @@ def test_bad_input(folder, tmp_path, change, message):
     with pytest.raises(UserError, match=f'^{message}$'):
         run_gradients(GradientSettings(output=tmp_path / 'out', **kwargs))
     assert not list(tmp_path.iterdir())
+
+
+def test_missing_library_is_named_with_its_extra_after_bad_arguments(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'matplotlib', None)  # as if it were not installed
+    settings = GradientSettings(['mobilenext_035'], folder, tmp_path / 'out', img_size=32)
+    with pytest.raises(UserError, match=r"^This needs matplotlib: pip install 'timm-mobilenext\[demo\]'$"):
+        run_gradients(settings)
+    settings.models = ['mobilenext_35']
+    with pytest.raises(UserError, match="^timm has no model 'mobilenext_35'"):
+        run_gradients(settings)
 
 
 @pytest.mark.parametrize('arguments', [

@@ -15,7 +15,9 @@ from torchvision.ops import box_iou
 
 from timm_mobilenext.detection import create_ssdlite, SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
-from timm_mobilenext.detection.export import export_onnx
+from timm_mobilenext.detection.evaluate import run_eval
+from timm_mobilenext.detection.export import export_onnx, run_export
+from timm_mobilenext.shared.errors import UserError
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
@@ -27,8 +29,8 @@ def trained(tmp_path_factory):
     """A detector that has seen enough to find cells."""
     output = tmp_path_factory.mktemp('trained') / 'out'
     run_cli(OFFLINE, 'detect', 'train', '-o', output, '--backbone', 'mobilenext_050.cifar10', '--pretrained',
-            '--img-size', 128, '--batch-size', 4, '--epochs', 40, '--opt', 'adamw', '--lr', 0.003, '--no-aug',
-            '--cache', '--clip-grad', 10, '--val-interval', 40)
+            '--img-size', 128, '--batch-size', 4, '--epochs', 16, '--opt', 'adamw', '--lr', 0.004, '--no-aug',
+            '--cache', '--clip-grad', 10, '--val-interval', 16)
     return output / 'last'
 
 
@@ -178,6 +180,19 @@ def test_bad_input_is_told_in_one_line(untrained, tmp_path):
             (['export', untrained, '-o', tmp_path / 'detector.pt'], 'give a name that ends in .onnx'),
     ):
         assert told in run_cli(OFFLINE, 'detect', *arguments, code=1)
+
+
+def test_missing_library_is_named_with_its_extra_after_bad_arguments(untrained, tmp_path, monkeypatch):
+    for module in ('onnx', 'pycocotools'):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"^This needs onnx: pip install 'timm-mobilenext\[detection\]'$"):
+        run_export(str(untrained), tmp_path / 'detector.onnx')
+    with pytest.raises(UserError, match='is not the folder of a detector'):
+        run_export(str(tmp_path), tmp_path / 'detector.onnx')
+    with pytest.raises(UserError, match=r"^This needs pycocotools: pip install 'timm-mobilenext\[detection\]'$"):
+        run_eval(str(untrained), None, 'val')
+    with pytest.raises(UserError, match='gone.txt is not there'):
+        run_eval(str(untrained), None, 'gone')
 
 
 def test_detector_of_other_classes_does_not_measure(untrained, tmp_path):

@@ -184,6 +184,14 @@ def list_ids(data, folder):
     data['annotations'][0]['image_id'] = [70]
 
 
+def number_file_names(data, folder):
+    data['images'][0]['file_name'] = 5
+
+
+def spell_out_area(data, folder):
+    data['annotations'][0]['area'] = 'large'
+
+
 def lack_all_images(data, folder):
     shutil.rmtree(folder / 'val2017')
 
@@ -201,6 +209,8 @@ def lack_all_images(data, folder):
     (lack_categories, 'is not a JSON file in the format of COCO'),
     (number_names, 'is not a JSON file in the format of COCO'),
     (list_ids, 'is not a JSON file in the format of COCO'),
+    (number_file_names, 'a file_name is not text'),
+    (spell_out_area, 'whose iscrowd or area is not a number, id 5'),
     (lack_all_images, '0.jpg, the first image of'),
 ])
 def test_what_is_wrong_with_coco_is_named(coco, spoil, told):

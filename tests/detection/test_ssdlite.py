@@ -18,6 +18,7 @@ import timm
 from timm_mobilenext.checkpoints.convert import convert_state_dict
 from timm_mobilenext.detection import create_ssdlite, SSDLite, ssdlite320_mobilenetv2_100, ssdlite320_mobilenext_100
 from timm_mobilenext.shared.counts import count
+from timm_mobilenext.shared.errors import UserError
 
 SIZE = 96  # pixels, for speed
 # the authors' sequence of an extra block -> ours
@@ -94,6 +95,33 @@ def test_any_backbone_with_features(backbone, channels):
     with torch.no_grad():
         found = model([torch.rand(3, 50, 70)])[0]
     assert set(found) == {'boxes', 'scores', 'labels'}
+
+
+@pytest.mark.parametrize('arguments', [
+    {},
+    dict(backbone='mobilenext_050.cifar10', pretrained=True),
+    dict(backbone='test_resnet'),
+    dict(backbone='test_resnet', checkpoint_path='checkpoint.pth'),
+])
+def test_backbone_is_built_once(arguments, tmp_path, monkeypatch):
+    """Networks that are only looked at have no weights."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(timm.create_model('test_resnet').state_dict(), 'checkpoint.pth')
+    create, devices = timm.create_model, []
+
+    def create_and_note(*args, **kwargs):
+        model = create(*args, **kwargs)
+        devices.append(next(model.parameters()).device.type)
+        return model
+
+    monkeypatch.setattr(timm, 'create_model', create_and_note)
+    small(**arguments)
+    assert devices.count('cpu') == 1 and set(devices) <= {'cpu', 'meta'}
+
+
+def test_image_size_that_a_backbone_refuses():
+    with pytest.raises(UserError, match='^levit_128s does not take images of 96 pixels: The size of tensor a'):
+        small(backbone='levit_128s')
 
 
 def test_channels_last_features_are_turned():

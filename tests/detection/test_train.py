@@ -1,5 +1,6 @@
 """Training a detector, on the photographs that come with the package and in processes of their own."""
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +20,9 @@ from safetensors.torch import load_file
 from timm_mobilenext.detection import SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import coco_figures, read_detections
+from timm_mobilenext.detection.settings import TrainSettings
+from timm_mobilenext.detection.train import run_train
+from timm_mobilenext.shared.errors import UserError
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
@@ -224,9 +228,27 @@ def test_scaler_of_half_precision_resumes(tmp_path):
 @pytest.mark.parametrize('arguments, told', [
     (('--sched', 'plateau'), 'The schedule plateau depends on measurements'),
     (('--device', 'cuda:9'), 'There is no device cuda:9 here'),
+    (('--opt', 'sdg'), 'timm cannot create the optimizer sdg'),
+    (('--lr', '-1'), 'timm cannot create the optimizer sgd'),
 ])
 def test_settings_that_can_not_be_are_told(tmp_path, arguments, told):
     assert told in train(tmp_path / 'out', *arguments, code=1)
+
+
+@pytest.mark.parametrize('module', ['matplotlib', 'pycocotools'])
+def test_missing_library_is_named_with_its_extra_after_bad_arguments(tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    settings = TrainSettings(tmp_path / 'out', backbone='mobilenext_035', img_size=64, batch_size=4)
+    with pytest.raises(UserError, match=rf"^This needs {module}: pip install 'timm-mobilenext\[detection\]'$"):
+        run_train(settings)
+    for change, message in (
+            (dict(backbone='mobilenxt_035'), "timm has no model 'mobilenxt_035'"),
+            (dict(train_split='gone'), 'gone.txt is not there'),
+            (dict(batch_size=9), 'fewer than a batch of 9'),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_train(dataclasses.replace(settings, **change))
+    assert not (tmp_path / 'out').exists()
 
 
 def test_truncated_photograph_is_named_from_a_worker_too(tmp_path):

@@ -60,7 +60,7 @@ class Subject:
     def img_size(self) -> int:
         """ Size of the images, in pixels, that the model's weights are made for."""
         cfg: Any = timm.get_pretrained_cfg(self.name)
-        return int(cfg.input_size[-1])
+        return int(cfg.input_size[-1]) if cfg is not None and cfg.input_size else 224
 
     def checkpoint(self, seed: int) -> Path:
         """ Checkpoint for a seed, of a state that has some."""
@@ -265,7 +265,7 @@ def create_network(
             raise
         # arguments that a user gave may lead to any error
         raise UserError(f'{subject.label} cannot be created: {shown(first_line(e))}') from e
-    _check_classes(subject.label, model.num_classes, num_classes)
+    _check_classes(subject.label, getattr(model, 'num_classes', None), num_classes)
     if subject.checkpoints:
         file = subject.checkpoint(seed)
         state_dict = convert_state_dict(select_state_dict(read_checkpoint(file))[0], model)
@@ -278,7 +278,7 @@ def create_network(
     elif weight_init != 'model':
         draw_weights(model, weight_init)
     network = Network(model.to(device), find_blocks(model, subject.label))
-    _check_img_size(network.model, img_size, subject.label)
+    _check_forward(network.model, img_size, num_classes, subject.label)
     return network
 
 
@@ -290,21 +290,24 @@ def check_weight_init(weight_init: str, pretrained: bool) -> None:
         raise UserError(f'weight_init {weight_init!r} and pretrained weights exclude each other: leave one out.')
 
 
-def _check_classes(name: str, num_classes: int, expected: int) -> None:
+def _check_classes(name: str, num_classes: Optional[int], expected: int) -> None:
     if num_classes != expected:
         raise UserError(f'{name} has {num_classes} classes and the data has {expected}: give weights and data with the'
                         ' same classes.')
 
 
 @torch.no_grad()
-def _check_img_size(model: Any, img_size: int, name: str) -> None:
-    """ Raise a UserError if a network does not take images of a size; it stays as it was."""
+def _check_forward(model: Any, img_size: int, num_classes: int, name: str) -> None:
+    """ Raise a UserError if a network does not map images of a size to logits. It stays in its mode."""
     was_training = model.training
-    device = next(model.parameters()).device
+    image = torch.zeros(1, 3, img_size, img_size, device=next(model.parameters()).device)
     try:
-        model.eval()(torch.zeros(1, 3, img_size, img_size, device=device))
-    except (AssertionError, RuntimeError, ValueError) as e:
+        logits = model.eval()(image)
+    except (AssertionError, IndexError, RuntimeError, ValueError) as e:
         raise UserError(f'{name} does not take images of {img_size} pixels: {shown(first_line(e))}') from e
+    if getattr(logits, 'shape', None) != (1, num_classes):
+        raise UserError(f'{name} does not give one number for each class: leave out the argument that changes its'
+                        ' output.')
     model.train(was_training)
 
 

@@ -161,7 +161,7 @@ class SSDLiteBackbone(nn.Module):
         self.body.eval()
         try:
             maps, last = self._forward_body(torch.zeros(1, 3, self.img_size, self.img_size))
-        except (AssertionError, RuntimeError, ValueError) as e:
+        except (AssertionError, IndexError, RuntimeError, ValueError) as e:
             raise UserError(
                 f'{self.name} does not take images of {self.img_size} pixels: {first_line(e)}') from e
         self.body.train(was_training)

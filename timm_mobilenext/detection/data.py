@@ -139,8 +139,8 @@ def _read_coco(data_dir: Path, split: str, found: _Found) -> Tuple[Dict[str, Any
         for item in (*images, *annotations):
             for key in ('id', 'image_id', 'category_id'):
                 hash(item.get(key))
-            if item.get('file_name'):
-                Path(item['file_name'])
+            if not isinstance(item.get('file_name') or '', str):
+                raise TypeError('a file_name is not text')
     except FileNotFoundError:
         raise UserError(f'{file} is not there: give the JSON file of a split, in {data_dir}.') from None
     except (ValueError, LookupError, TypeError, AttributeError) as e:

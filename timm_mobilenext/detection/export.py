@@ -75,7 +75,7 @@ def run_export(model_name: str, output: Path) -> None:
         UserError: If the file or the detector cannot be used.
     """
     if output.suffix != '.onnx':
-        raise UserError(f'{output} is not the name of an ONNX file: give one that ends in .onnx.')
+        raise UserError(f'{output} is not the name of an ONNX file: give a name that ends in .onnx.')
     if output.is_dir():
         raise UserError(f'{output} is a folder: give the name of a file.')
     check_folder(output.absolute().parent, 'a file in a folder that exists')

@@ -45,7 +45,7 @@ class TrainSettings:
     warmup_epochs: Annotated[int, _Option(min=0, help='Epochs of warm-up.')] = 0
     warmup_lr: Annotated[float, _Option(help='Learning rate at the start of the warm-up.')] = 1e-5
     min_lr: Annotated[float, _Option(help='Lowest learning rate of the schedule.')] = 0.
-    clip_grad: Annotated[Optional[float], _Option(help='Largest norm of the gradient; it is clipped to it.')] = None
+    clip_grad: Annotated[Optional[float], _Option(help='Clip the gradient to this norm.')] = None
     no_aug: Annotated[bool, _Option('--no-aug', help='Train without augmentation.')] = False
     model_ema: Annotated[bool, _Option(help='Average the weights. The average is what is measured and kept.')] = False
     model_ema_decay: Annotated[float, _Option(help='Decay of the average.')] = 0.9998

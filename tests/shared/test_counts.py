@@ -21,3 +21,10 @@ def test_counts_of_a_small_network():
     expected = dict(params=216 + 16 + 80 + 45, macs=128 * 27 + 128 * 9 + 5 * 8, activations=128 + 128 + 5)
     assert count(model, (3, 8, 8)) == count(model, (3, 8, 8), 'cpu') == expected
     assert model.training and next(model.parameters()).device == torch.device('cpu')  # it counts on a copy
+
+
+def test_a_network_of_16_bits_counts_alike():
+    """A CPU convolves floats alone where there are biases, as in squeeze-and-excitation."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    assert count(model.half(), (3, 8, 8), 'cpu') == count(model.float(), (3, 8, 8), 'cpu')
+    assert count(model.half(), (3, 8, 8)) == count(model.float(), (3, 8, 8))

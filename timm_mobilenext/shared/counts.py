@@ -19,7 +19,7 @@ def count(model: Any, input_size: Optional[Sequence[int]] = None, device: str = 
     Returns:
         Numbers of `params`, of `macs` (multiplications with addition), and of `activations` (outputs of the layers).
     """
-    model = copy.deepcopy(model).to(device).eval()
+    model = copy.deepcopy(model).to(device).float().eval()  # a half of a CPU lacks some kernels
     counts: Dict[str, float] = dict(params=sum(p.numel() for p in model.parameters()), macs=0, activations=0)
 
     def add(module: Any, args: Any, out: torch.Tensor) -> None:

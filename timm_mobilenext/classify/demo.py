@@ -30,8 +30,9 @@ from ..shared.errors import first_line, UserError
 from ..shared.files import replacing, tidy
 from .arguments import check_demo, MARKER
 from .image_folder import check_image_folder
+from .load import load_model
 from .plots import draw_demo, draw_predictions, History
-from .predict import load_model, name_images, print_table
+from .predict import name_images, print_table
 from .settings import DemoSettings
 
 __all__ = ['run_demo']

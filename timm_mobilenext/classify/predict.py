@@ -13,25 +13,19 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-import timm
 from timm.data import create_transform, ImageNetInfo, infer_imagenet_subset, resolve_data_config
-from timm.models import get_deprecated_models, is_model_pretrained
 
-from ..hub.folders import load_hub_folder
-from ..hub.messages import plain_hub_errors
-from ..hub.pull import download
 from ..shared.console import create_table_console
 from ..shared.device import check_device
 from ..shared.errors import first_line, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
 from ..shared.images import read_image
-from ..shared.names import check_model
 from .arguments import check_predict
+from .load import check_name, load_model
 
-__all__ = ['load_model', 'name_images', 'Prediction', 'print_table', 'run_predict']
+__all__ = ['name_images', 'Prediction', 'print_table', 'run_predict']
 
-_LOCAL, _HUB = 'local-dir:', ('hf-hub:', 'hf_hub:')  # as timm has them
 _SHOWN = 400  # pixels of a side in a picture
 
 
@@ -64,8 +58,7 @@ def run_predict(
     """
     check_predict(files, output)
     check_device(device)
-    if not model_name.startswith((_LOCAL, *_HUB)):
-        check_model(model_name)
+    check_name(model_name)
     if output is not None:
         need('matplotlib', extra='demo')
     console = create_table_console()
@@ -78,49 +71,6 @@ def run_predict(
         with replacing(output) as new:
             draw_predictions(new, model_name, predictions)
         console.print(f'\npicture  {output}', soft_wrap=True)
-
-
-def load_model(name: str) -> Any:
-    """ Load a model with its weights, in evaluation mode.
-
-    Args:
-        name: Model of timm, `local-dir:` and a Hub folder, or `hf-hub:` and a repository.
-
-    Raises:
-        UserError: If there are no weights or no classes, or if the weights cannot be loaded.
-    """
-    if name.startswith(_LOCAL):
-        model = load_hub_folder(Path(name.removeprefix(_LOCAL)))
-    elif name.startswith(_HUB):
-        model = load_repository(name.partition(':')[2])
-    else:
-        model = load_pretrained(get_deprecated_models().get(name) or name)
-    if not model.num_classes:
-        raise UserError(f'{name} has no classifier: give a model with classes.')
-    return model
-
-
-def load_pretrained(name: str) -> Any:
-    """ Load a model that timm has weights of."""
-    if not is_model_pretrained(name):
-        tags = ', '.join(timm.list_pretrained(f'{name.partition(".")[0]}.*'))
-        raise UserError(f'{name} has no weights: {f"give one of {tags}" if tags else "give a model that has"}.')
-    cfg: Any = timm.get_pretrained_cfg(name)
-    if not cfg.num_classes:  # before they are downloaded
-        raise UserError(f'{name} has no classifier: give a model with classes.')
-    if not cfg.hf_hub_id:
-        return timm.create_model(name, pretrained=True).eval()
-    with plain_hub_errors(cfg.hf_hub_id, None):
-        return timm.create_model(name, pretrained=True).eval()
-
-
-def load_repository(name: str) -> Any:
-    """ Load a repository of the Hub, user/name or user/name@revision, with as little trust as any Hub folder."""
-    folder = download(name)
-    try:
-        return load_hub_folder(folder)
-    except UserError as e:
-        raise UserError(str(e).replace(str(folder), name)) from e
 
 
 def name_classes(model: Any) -> Callable[[int], str]:

@@ -28,8 +28,8 @@ MAX_LINE = 1000  # characters
 class ErrorGroup(typer.core.TyperGroup):
     """ A group of commands that ends with a line and an exit code instead of a traceback
 
-    The exit code is 1 for what a user can mend, 70 for a bug, and 130 for Ctrl-C. Wrong usage is click's affair: 2.
-    `TIMM_MOBILENEXT_DEBUG=1` shows the traceback too.
+    The exit code is 1 for what a user can mend, 70 for a bug, and 130 for Ctrl-C. A wrong usage is left to click, which
+    ends with 2. `TIMM_MOBILENEXT_DEBUG=1` shows the traceback too.
     """
 
     def invoke(self, ctx: Any) -> Any:

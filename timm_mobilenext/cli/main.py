@@ -1,6 +1,6 @@
 """ The command line, one typer app
 
-A command checks what it can at once and imports its tool then, so that help and most errors need nothing slow.
+A command first checks what it can, then imports its tool. So help and most errors need nothing slow.
 """
 from pathlib import Path
 from typing import Annotated, List, Optional

@@ -1,7 +1,7 @@
 """ Pull a model of timm from the Hugging Face Hub: the whole folder, loaded by timm, or nothing"""
 import shutil
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 from huggingface_hub import constants
 from huggingface_hub.utils import filter_repo_objects
@@ -48,11 +48,12 @@ def run_pull(repo: str, output: Path) -> None:
     console.print(f'\nimport timm; model = timm.create_model({f"local-dir:{output}"!r}, pretrained=True).eval()')
 
 
-def download(repo: str) -> Path:
+def download(repo: str, only: Optional[List[str]] = None) -> Path:
     """ Download a repository to huggingface_hub's cache.
 
     Args:
         repo: Repository, user/name or user/name@revision.
+        only: Names of the files to download, all of them if None.
 
     Returns:
         Folder of the cache, with the commit as its name. Its files are links, and nothing has checked them.
@@ -71,7 +72,8 @@ def download(repo: str) -> Path:
             info = api.model_info(repo_id, revision=revision or None)
             newest, files = info.sha, [file.rfilename for file in info.siblings or []]
         ignored = _NOT_PULLED + (_PICKLES if WEIGHTS[0] in files else [])
-        snapshot = Path(api.snapshot_download(repo_id, revision=revision or None, ignore_patterns=ignored))
+        snapshot = Path(api.snapshot_download(
+            repo_id, revision=revision or None, allow_patterns=only, ignore_patterns=ignored))
     if newest and snapshot.name != newest:  # huggingface_hub falls back to its cache without a word
         raise UserError(f'{constants.ENDPOINT} failed, or {repo_id} was changed meanwhile: repeat the command.')
     return snapshot

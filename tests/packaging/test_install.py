@@ -4,6 +4,7 @@ Every environment shares torch, timm and the rest with the one that runs the tes
 seen only where it has been installed.
 """
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -203,7 +204,7 @@ def test_timm_without_a_private_name_is_told_in_one_line(installed, tmp_path):
 
     source = Path(timm.__file__).parent
     copy = tmp_path / 'timm'
-    subprocess.run(['cp', '-r', source, copy], check=True)
+    shutil.copytree(source, copy)  # what a link leads to, never through it
     builder = copy / 'models' / '_efficientnet_builder.py'
     builder.write_text(builder.read_text().replace('_scale_stage_depth', '_scale_depth_of_stage'))
     importing = 'import sys; sys.path.insert(0, sys.argv[1]); import timm; print(timm.is_model("resnet18"));'

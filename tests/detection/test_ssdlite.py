@@ -120,8 +120,8 @@ def test_backbone_is_built_once(arguments, tmp_path, monkeypatch):
 
 
 def test_image_size_that_a_backbone_refuses():
-    with pytest.raises(UserError, match='^levit_128s does not take images of 96 pixels: The size of tensor a'):
-        small(backbone='levit_128s')
+    with pytest.raises(UserError, match='^levit_128s does not take images of 100 pixels: The size of tensor a'):
+        create_ssdlite('levit_128s', num_classes=2, img_size=100)
 
 
 def test_channels_last_features_are_turned():
@@ -215,7 +215,7 @@ def test_learns_a_box(preset):
         image[i % 3, y:y + 48, x:x + 40] = 1.
         truth.append(targets([x, y, x + 40, y + 48, i % 3 + 1]))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(80):
+    for _ in range(120):
         optimizer.zero_grad()
         sum(model(images, copy.deepcopy(truth)).values()).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.)
@@ -226,7 +226,7 @@ def test_learns_a_box(preset):
         found = model.eval()(images)
     for detections, wanted in zip(found, truth, strict=True):
         assert detections['labels'][0] == wanted['labels'][0] and detections['scores'][0] > 0.1, detections
-        assert box_iou(detections['boxes'][:1], wanted['boxes']).item() > 0.4, detections
+        assert box_iou(detections['boxes'][:1], wanted['boxes']).item() > 0.3, detections
 
 
 def test_detections_are_those_of_torchvision():

@@ -25,6 +25,8 @@ CHANGED = {
 }
 RECORDS_ARGUMENTS = timm_version() >= (1, 0, 31)
 
+pytestmark = pytest.mark.slow  # it starts processes
+
 PUSH = """
 import sys
 import torch
@@ -49,8 +51,6 @@ PULL = """
 import sys
 import timm
 import torch
-
-pytestmark = pytest.mark.slow  # it starts processes, or exports whole networks
 
 model = timm.create_model('hf-hub:alice/' + sys.argv[1], pretrained=True).eval()
 x = torch.rand(2, getattr(model, 'in_chans', 3), 64, 64, generator=torch.Generator().manual_seed(1))

@@ -304,10 +304,11 @@ def _check_forward(model: Any, img_size: int, num_classes: int, name: str) -> No
     try:
         logits = model.eval()(image)
     except (AssertionError, IndexError, RuntimeError, ValueError) as e:
-        raise UserError(f'{name} does not take images of {img_size} pixels: {shown(first_line(e))}') from e
+        raise UserError(
+            f'{name} gives no logits of an image of {img_size} pixels: {shown(first_line(e))}') from e
     if getattr(logits, 'shape', None) != (1, num_classes):
-        raise UserError(f'{name} does not give one number for each class: leave out the argument that changes its'
-                        ' output.')
+        raise UserError(
+            f'{name} gives no logits of an image: leave out the argument that changes its output.')
     model.train(was_training)
 
 

@@ -38,7 +38,7 @@ def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Calla
         if recipe:
             hints['config'] = Annotated[Optional[Path], typer.Option(
                 '--config', metavar='FILE', exists=True, dir_okay=False, is_eager=True,
-                callback=recipe_reader(hint, name),
+                callback=recipe_reader(hint),
                 help='Recipe: YAML file of these settings. Options given beside it win.')]
             fields.insert(0, ('config', None))
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -65,7 +65,7 @@ def default_of(field: dataclasses.Field) -> Any:
     return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
-def recipe_reader(settings: Any, command: str) -> Callable:
+def recipe_reader(settings: Any) -> Callable:
     """ Callback of an option that makes the settings of a YAML file the defaults of its command."""
     known = {field.name for field in dataclasses.fields(settings)}
 
@@ -80,6 +80,7 @@ def recipe_reader(settings: Any, command: str) -> Callable:
             raise UserError(f'{file} is not YAML: {shown(" ".join(str(e).split()))}') from None
         if not isinstance(values, dict):
             raise UserError(f'{file} does not hold settings: give lines such as "lr: 0.01".')
+        command = ' '.join(context.command_path.split()[1:])
         for key in values:
             if key not in known:
                 raise UserError(

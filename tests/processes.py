@@ -5,6 +5,7 @@ before it is set.
 """
 import multiprocessing
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Dict, List
@@ -26,11 +27,13 @@ def _run_cli(env: Dict[str, str], arguments: List[str], output: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     assert not {'timm', 'huggingface_hub'} & set(sys.modules)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
     for number, name in ((1, 'stdout'), (2, 'stderr')):
         file = os.open(f'{output}.{name}', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
         os.close(file)
-    sys.argv = ['timm-mobilenext', *arguments]
+    sys.stdout.reconfigure(line_buffering=True)  # what a test waits for is there at once
+    sys.argv = ['timm-mobilenext', *map(str, arguments)]
     from timm_mobilenext.cli.main import main
 
     main()

@@ -3,13 +3,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from helpers import OFFLINE, run_cli
 from PIL import Image
+from processes import start_cli
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
@@ -19,23 +20,12 @@ from timm_mobilenext.classify.demo import reload_difference
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
-ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1', 'NO_COLOR': '1'}
-SMALL = ['--img-size', '32', '--batch-size', '8']
-QUICK = [*SMALL, '--epochs', '1']
+SMALL = ['--img-size', 32, '--batch-size', 8]
+QUICK = [*SMALL, '--epochs', 1]
 
 
-def start(*arguments):
-    command = [sys.executable, '-m', 'timm_mobilenext', 'demo', *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=ENV, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # a shell's background job ignores Ctrl-C, and its children would too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
-
-
-def demo(*arguments):
-    process = start(*arguments)
-    stdout, stderr = process.communicate(timeout=240)
-    return process.returncode, stdout, stderr
+def demo(*arguments, code=0):
+    return run_cli(dict(OFFLINE, COLUMNS='200'), 'demo', *arguments, code=code)
 
 
 @pytest.fixture(scope='module')
@@ -69,8 +59,7 @@ def check_complete(output):
 
 @pytest.mark.parametrize('model', ['mobilenext_035', 'mobilenetv2_035'])
 def test_trains_saves_reloads_and_draws(image_folder, tmp_path, model):
-    code, stdout, stderr = demo('--data-dir', image_folder, '--output', tmp_path / 'out', '--model', model, *QUICK)
-    assert code == 0, stderr
+    stdout = demo('--data-dir', image_folder, '--output', tmp_path / 'out', '--model', model, *QUICK)
     check_complete(tmp_path / 'out')
     assert 'reloaded    by timm alone in a new process' in stdout
     assert '24 images to train, 12 to validate' in stdout
@@ -83,44 +72,49 @@ def test_trains_saves_reloads_and_draws(image_folder, tmp_path, model):
 
 
 def test_bad_image_folder_is_told_in_one_line(image_folder, tmp_path):
-    """tests/test_image_folder.py has all that can be wrong with one."""
+    """tests/classify/test_image_folder.py has all that can be wrong with one."""
     folder = tmp_path / 'images'
     shutil.copytree(image_folder / 'train', folder / 'train')
-    code, stdout, stderr = demo('--data-dir', folder, '--output', tmp_path / 'out', *QUICK)
-    assert code == 1 and stdout == ''
-    assert len(stderr.splitlines()) == 1 and stderr.startswith('Error: ')
-    assert 'no validation or val folder' in stderr
+    error = demo('--data-dir', folder, '--output', tmp_path / 'out', *QUICK, code=1)
+    assert 'no validation or val folder' in error
 
 
 def test_folder_of_others_is_left_alone(image_folder, tmp_path):
     (tmp_path / 'thesis.txt').write_text('three years of work')
-    code, _, stderr = demo('--data-dir', image_folder, '--output', tmp_path, *QUICK)
-    assert code == 1 and 'is not empty and not from this demo' in stderr
+    error = demo('--data-dir', image_folder, '--output', tmp_path, *QUICK, code=1)
+    assert 'is not empty and not from this demo' in error
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
 
 
 @pytest.mark.parametrize('sent', [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_run_leaves_nothing_half_written_and_a_repeat_completes(image_folder, tmp_path, sent):
-    output = tmp_path / 'out'
+    output, log = tmp_path / 'out', tmp_path / 'log'
     arguments = ['--data-dir', image_folder, '--output', output]
     if sent == signal.SIGINT:
-        process = start(*arguments, *SMALL, '--epochs', '500')
-        assert any(line.startswith('epoch') for line in process.stdout)
+        process = start_cli(OFFLINE, ['demo', *arguments, *SMALL, '--epochs', 500], log)
+        wait_for(lambda: 'epoch' in read(f'{log}.stdout'), process)
     else:
         # the model is being written until a new process has loaded it, which takes a while
-        process = start(*arguments, *QUICK)
-        while not (output / '.model.new').exists():
-            assert process.poll() is None
-            time.sleep(0.001)
-    process.send_signal(sent)
-    _, stderr = process.communicate(timeout=60)
+        process = start_cli(OFFLINE, ['demo', *arguments, *QUICK], log)
+        wait_for((output / '.model.new').exists, process)
+    os.kill(process.pid, sent)
+    process.join(timeout=60)
     if sent == signal.SIGINT:
-        assert process.returncode == 130 and stderr.splitlines() == ['Interrupted.']
+        assert process.exitcode == 130 and read(f'{log}.stderr').splitlines() == ['Interrupted.']
     left = {'.model.new'} if sent == signal.SIGKILL else set()
     assert {path.name for path in output.iterdir()} == {'.timm-mobilenext-demo'} | left
     # as if it had been killed in the midst of writing these too
     (output / '.digits.new').mkdir()
     (output / '.demo.png.new').write_bytes(b'half')
-    code, _, stderr = demo(*arguments, *QUICK)
-    assert code == 0, stderr
+    demo(*arguments, *QUICK)
     check_complete(output)
+
+
+def read(file):
+    return Path(file).read_text() if Path(file).exists() else ''
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.is_alive()
+        time.sleep(0.001)

@@ -57,9 +57,8 @@ def check_complete(output):
         'model', 'demo.png', 'photographs.png', '.timm-mobilenext-demo'}
 
 
-@pytest.mark.parametrize('model', ['mobilenext_035', 'mobilenetv2_035'])
-def test_trains_saves_reloads_and_draws(image_folder, tmp_path, model):
-    stdout = demo('--data-dir', image_folder, '--output', tmp_path / 'out', '--model', model, *QUICK)
+def test_trains_saves_reloads_and_draws(image_folder, tmp_path):
+    stdout = demo('--data-dir', image_folder, '--output', tmp_path / 'out', '--model', 'mobilenext_035', *QUICK)
     check_complete(tmp_path / 'out')
     assert 'reloaded    by timm alone in a new process' in stdout
     assert '24 images to train, 12 to validate' in stdout
@@ -106,7 +105,7 @@ def test_interrupted_run_leaves_nothing_half_written_and_a_repeat_completes(imag
     # as if it had been killed in the midst of writing these too
     (output / '.digits.new').mkdir()
     (output / '.demo.png.new').write_bytes(b'half')
-    demo(*arguments, *QUICK)
+    demo(*arguments, *QUICK, '--model', 'mobilenetv2_035')  # as any model of timm
     check_complete(output)
 
 

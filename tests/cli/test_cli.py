@@ -78,6 +78,9 @@ def cli(*arguments):
     (['detect', 'predict', 'folder', 'file', '-o', 'file'], 1, 'Error: file is a file'),
     (['detect', 'predict', 'missing', 'file', '-o', 'out'], 1, 'Error: missing is not a folder'),
     (['detect', 'export', 'missing', '-o', 'out.onnx'], 1, 'Error: missing is not a folder'),
+    (['analyze', 'gradients', '--models', 'a', '--data-dir', 'missing', '-o', 'out'], 1,
+     'Error: missing is not a folder'),
+    (['analyze', 'information', '--models', 'a', '--data-dir', 'folder', '-o', 'full'], 1, 'Error: full exists'),
 ])
 def test_what_needs_no_network_imports_nothing_slow(tmp_path, arguments, code, shown):
     (tmp_path / 'file').touch()

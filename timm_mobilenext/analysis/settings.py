@@ -5,7 +5,9 @@ from typing import Annotated, List, Optional
 
 import typer
 
-__all__ = ['AnalysisSettings', 'GradientSettings', 'InformationSettings']
+from ..shared.paths import check_folder, check_new_folder
+
+__all__ = ['AnalysisSettings', 'check_paths', 'GradientSettings', 'InformationSettings']
 
 _Option = typer.Option
 
@@ -45,3 +47,9 @@ class InformationSettings(AnalysisSettings):
     dimensions: Annotated[int, _Option(min=1, help='Dimensions of input and output that are compared.')] = 16
     batch_size: Annotated[int, _Option(
         '--batch-size', '-b', min=1, help='Images that a network gets at a time.')] = 100
+
+
+def check_paths(settings: AnalysisSettings) -> None:
+    """ Raise a UserError if there are no images, or if the output would replace something."""
+    check_new_folder(settings.output)
+    check_folder(settings.data_dir, 'an image folder')

@@ -28,9 +28,8 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.images import read_image
 from ..shared.names import check_model
-from ..shared.paths import check_folder, SPLITS
-from .settings import AnalysisSettings
-from .tables import check_output
+from ..shared.paths import SPLITS
+from .settings import AnalysisSettings, check_paths
 
 __all__ = [
     'calibrate_norms', 'check_weight_init', 'create_network', 'draw_weights', 'find_blocks',
@@ -91,11 +90,10 @@ def prepare(settings: AnalysisSettings) -> Tuple[List[Subject], int]:
     Raises:
         UserError: If a setting is impossible, or if the pictures' library is missing.
     """
-    check_output(settings.output)
+    check_paths(settings)
     check_weight_init(settings.weight_init, settings.pretrained)
     check_device(settings.device)
     subjects = plan(settings.models, settings.checkpoints, settings.pretrained, settings.seeds)
-    check_folder(settings.data_dir, 'an image folder')
     need('matplotlib', extra='demo')
     return subjects, settings.img_size or subjects[0].img_size()
 

@@ -12,14 +12,12 @@ import torch
 
 import timm
 
-from ..shared.errors import UserError
 from ..shared.files import replacing
-from ..shared.paths import check_folder
+from ..shared.paths import check_new_folder
 from .settings import AnalysisSettings
 
 __all__ = [
-    'check_output', 'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states',
-    'write_results',
+    'mean_and_spread', 'name_strides', 'Rows', 'shared', 'show', 'states', 'write_results',
 ]
 
 Rows = Sequence[Dict[str, Any]]
@@ -96,13 +94,6 @@ def write_csv(file: Path, rows: Rows) -> None:
             {key: f'{value:.6g}' if isinstance(value, float) else value for key, value in row.items()} for row in rows)
 
 
-def check_output(output: Path) -> None:
-    """ Raise a UserError if an output folder cannot be written, or is not empty."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f'{output} exists: give another name, nothing is overwritten.')
-    check_folder(output.absolute().parent, 'an output folder in one that exists')
-
-
 def write_results(
         settings: AnalysisSettings,
         tables: Mapping[str, Rows],
@@ -122,7 +113,7 @@ def write_results(
     Raises:
         UserError: If something has been written to the folder meanwhile.
     """
-    check_output(settings.output)
+    check_new_folder(settings.output)
     arguments = {**asdict(settings), 'data': settings.data_dir.name, **more}
     arguments = {key: value for key, value in arguments.items() if key not in ('data_dir', 'output')}
     versions = dict(torch=torch.__version__, timm=timm.__version__)

@@ -1,9 +1,9 @@
-""" The `analyze` commands: each imports its tool when it runs"""
+""" The `analyze` commands: each checks the paths that it was given, then imports its tool"""
 from typing import Any, List, Sequence
 
 import typer
 
-from ..analysis.settings import GradientSettings, InformationSettings
+from ..analysis.settings import check_paths, GradientSettings, InformationSettings
 from .options import settings_command
 
 __all__ = ['app']
@@ -44,6 +44,7 @@ app = typer.Typer(
 @settings_command(app, 'gradients')
 def _gradients(settings: GradientSettings) -> None:
     """Measure gradient norms at every block, gradient by weight, and gradient confusion."""
+    check_paths(settings)
     from ..analysis.gradients import run_gradients
 
     run_gradients(settings)
@@ -52,6 +53,7 @@ def _gradients(settings: GradientSettings) -> None:
 @settings_command(app, 'information')
 def _information(settings: InformationSettings) -> None:
     """Measure mutual information between input and output of every block, and what linear maps read from it."""
+    check_paths(settings)
     from ..analysis.information import run_information
 
     run_information(settings)

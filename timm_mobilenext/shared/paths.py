@@ -4,7 +4,7 @@ from typing import Dict
 
 from .errors import UserError
 
-__all__ = ['check_file', 'check_folder', 'check_output_folder', 'find_splits', 'SPLITS']
+__all__ = ['check_file', 'check_folder', 'check_new_folder', 'check_output_folder', 'find_splits', 'SPLITS']
 
 # names of the two splits of an image folder, as timm knows them
 SPLITS = {
@@ -41,6 +41,13 @@ def check_output_folder(folder: Path) -> None:
     """ Raise a UserError if a file is where a folder will be written."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f'{folder} is a file: give a folder.')
+
+
+def check_new_folder(folder: Path) -> None:
+    """ Raise a UserError if a folder cannot be written, or is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f'{folder} exists: give another name, nothing is overwritten.')
+    check_folder(folder.absolute().parent, 'an output folder in one that exists')
 
 
 def find_splits(data_dir: Path) -> Dict[str, Path]:

@@ -150,13 +150,13 @@ class SSDLiteBackbone(nn.Module):
         if taps:
             self.hooks = FeatureHooks(
                 [dict(module=tap, hook_type='forward_pre') for tap in taps], self.body.named_modules())
-        channels, in_chs = self._measure_channels()
-        self.extras = _create_extras(in_chs)
+        channels, in_chs, size = self._measure_maps()
+        self.extras = _create_extras(in_chs, size)
         self.out_channels = [*channels, *(out_chs for out_chs, _ in EXTRAS)]
 
     @torch.no_grad()
-    def _measure_channels(self) -> Tuple[List[int], int]:
-        """ Channels of the maps of strides 16 and 32, and of the input of the extra blocks."""
+    def _measure_maps(self) -> Tuple[List[int], int, int]:
+        """ Channels of the maps of strides 16 and 32, and channels and size of the input of the extra blocks."""
         was_training = self.body.training
         self.body.eval()
         try:
@@ -165,7 +165,7 @@ class SSDLiteBackbone(nn.Module):
             raise UserError(
                 f'{self.name} does not take images of {self.img_size} pixels: {first_line(e)}') from e
         self.body.train(was_training)
-        return [x.shape[1] for x in maps], last.shape[1]
+        return [x.shape[1] for x in maps], last.shape[1], last.shape[-1]
 
     def _forward_body(self, x: torch.Tensor) -> Tuple[List[torch.Tensor], torch.Tensor]:
         """ Maps of strides 16 and 32, and the input of the extra blocks."""
@@ -186,17 +186,19 @@ class SSDLiteBackbone(nn.Module):
         return OrderedDict((str(i), x) for i, x in enumerate(maps))
 
 
-def _create_extras(in_chs: int) -> nn.ModuleList:
-    """ The authors' four extra blocks, with their initial weights."""
+def _create_extras(in_chs: int, size: int) -> nn.ModuleList:
+    """ The authors' four extra blocks, with their initial weights, for maps of this size."""
     extras = nn.ModuleList()
     for out_chs, ratio in EXTRAS:
         mid_chs = int(in_chs * ratio)
+        # on one pixel both strides are the same, but torch's bfloat16 on a CPU leaves gradients of stride 2 unwritten
+        stride = 2 if size > 1 else 1
         extras.append(nn.Sequential(
-            ConvNormAct(in_chs, in_chs, 3, stride=2, groups=in_chs, act_layer=nn.ReLU6),
+            ConvNormAct(in_chs, in_chs, 3, stride=stride, groups=in_chs, act_layer=nn.ReLU6),
             ConvNormAct(in_chs, mid_chs, 1, apply_act=False),
             ConvNormAct(mid_chs, out_chs, 1, act_layer=nn.ReLU6),
         ))
-        in_chs = out_chs
+        in_chs, size = out_chs, (size + 1) // 2
     for module in extras.modules():
         if isinstance(module, nn.Conv2d):
             # the authors count all output channels, of a depthwise convolution too

@@ -18,7 +18,8 @@ from ..shared.console import create_console
 from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
-from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, is_box, load_split
+from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
+from .formats import is_box
 from .predict import load_detector
 
 __all__ = [

@@ -203,14 +203,14 @@ def lack_all_images(data, folder):
     (repeat_image, '2 entries of image id 70'),
     (repeat_annotation, '2 entries of annotation id 5'),
     (name_no_image, 'annotation 5 is of image 1, which is not there'),
-    (name_no_category, 'unknown class 1, id 5'),
-    (lack_box, 'without a bbox of four numbers, id 5'),
+    (name_no_category, 'annotation 5 is of unknown class 1'),
+    (lack_box, 'annotation 5 has no bbox of four numbers'),
     (lack_file_name, 'without a file_name, id 69'),
     (lack_categories, 'is not a JSON file in the format of COCO'),
     (number_names, 'is not a JSON file in the format of COCO'),
     (list_ids, 'is not a JSON file in the format of COCO'),
     (number_file_names, 'a file_name is not text'),
-    (spell_out_area, 'whose iscrowd or area is not a number, id 5'),
+    (spell_out_area, "annotation 5: area is 'large', which is not a number"),
     (lack_all_images, '0.jpg, the first image of'),
 ])
 def test_what_is_wrong_with_coco_is_named(coco, spoil, told):
@@ -227,6 +227,97 @@ def test_what_tools_leave_out_of_coco_is_filled_in(coco):
     assert split.class_names == ['7', 'dog'] and split.samples[1].labels == [1]
     assert split.truth['annotations'][0]['area'] == 12 and split.truth['annotations'][0]['iscrowd'] == 0
     assert split.truth['images'][0]['width'] == 100
+
+
+def test_numbers_of_coco_that_are_text_are_numbers(coco):
+    plain = coco.load()
+    for item in (*coco.data['images'], *coco.data['annotations'], *coco.data['categories']):
+        for key, value in item.items():
+            if key not in ('name', 'file_name'):
+                item[key] = [f' {n}' for n in value] if key == 'bbox' else f'{value}'
+    coco.data['categories'].append(dict(id='10', name='zebra'))  # after 9, as numbers go
+    split = coco.load()
+    assert split.class_names == ['cat', 'dog', 'zebra'] and split.category_ids == [3, 9, 10]
+    for got, wanted in zip(split.samples, plain.samples, strict=True):
+        assert (got.boxes, got.labels, got.size) == (wanted.boxes, wanted.labels, wanted.size)
+    assert split.notes == plain.notes  # the crowd is one, and no other box
+
+
+@pytest.mark.parametrize('part, key, value', [
+    ('images', 'width', ''),
+    ('images', 'width', '100,0'),
+    ('images', 'height', float('nan')),
+    ('annotations', 'iscrowd', 'no'),
+    ('annotations', 'iscrowd', [0]),
+    ('annotations', 'area', '1_0'),
+    ('annotations', 'area', 'inf'),
+    ('annotations', 'difficult', 'Unspecified'),
+    ('categories', 'id', '3rd'),
+    ('categories', 'id', 3.5),
+    ('annotations', 'image_id', 70.5),
+])
+def test_field_of_coco_that_is_not_a_number_is_named(coco, part, key, value):
+    coco.data[part][0][key] = value
+    with pytest.raises(ValueError, match=rf'{key}.* is .*(not a number|whole number)') as caught:
+        coco.load()
+    assert repr(value) in str(caught.value) and 'instances_val2017.json' in str(caught.value)
+
+
+def test_ids_of_images_that_are_text_are_names(coco):
+    for image in coco.data['images']:
+        image['id'] = f'00{image["id"]}'
+    coco.data['annotations'] = [dict(image_id='0069', category_id=3, bbox=[1, 2, 3, 4])]
+    assert coco.load().samples[1].boxes == [[1., 2., 4., 6.]]
+    coco.data['images'][3]['id'] = 3
+    with pytest.raises(ValueError, match='image ids that are numbers and others that are text'):
+        coco.load()
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Writes one image with one box in VOC's folders, whose annotation has a piece that is changed."""
+    for name in ('Annotations', 'JPEGImages', 'ImageSets/Main'):
+        (tmp_path / name).mkdir(parents=True)
+    Image.new('RGB', (64, 48)).save(tmp_path / 'JPEGImages' / 'a.jpg')
+    (tmp_path / 'ImageSets' / 'Main' / 'val.txt').write_text('a\n')
+
+    def write(old='', new='', **options):
+        text = ('<annotation><filename>a.jpg</filename><size><width>64</width><height>48</height></size><object>'
+                '<name>cell</name><difficult>0</difficult><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>30</xmax>'
+                '<ymax>30</ymax></bndbox></object></annotation>')
+        assert old in text
+        (tmp_path / 'Annotations' / 'a.xml').write_text(text.replace(old, new), **options)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize('old, new', [
+    ('<width>64<', '<width>64.0<'),
+    ('<size><width>64</width><height>48</height></size>', ''),
+    ('<xmax>30<', '<xmax> 30.0\n<'),
+    ('<difficult>0<', '<difficult>0.0<'),
+    ('<difficult>0</difficult>', ''),
+])
+def test_numbers_of_voc_in_other_words(labelled, old, new):
+    split = load_split(labelled(old, new), 'val')
+    assert split.samples[0].boxes == [[4., 4., 30., 30.]] and split.notes == []
+
+
+@pytest.mark.parametrize('old, new, told', [
+    ('<width>64<', '<width><', "size/width is '', which is not a number"),
+    ('<width>64<', '<width>64,0<', "size/width is '64,0', which is not a number"),
+    ('<xmin>5<', '<xmin><', "bndbox/xmin of object 1 is '', which is not a number"),
+    ('<ymax>30<', '<ymax>30,5<', "bndbox/ymax of object 1 is '30,5', which is not a number"),
+    ('<ymax>30<', '<ymax>nan<', "bndbox/ymax of object 1 is 'nan', which is not a number"),
+    ('<xmin>5</xmin>', '', 'bndbox/xmin of object 1 is missing'),
+    ('<difficult>0<', '<difficult>Unspecified<', "difficult of object 1 is 'Unspecified', which is not a number"),
+    ('<name>cell</name>', '', 'name of object 1 is missing or empty'),
+    ('<name>cell<', '<name> <', 'name of object 1 is missing or empty'),
+])
+def test_field_of_voc_that_is_not_a_number_is_named(labelled, old, new, told):
+    with pytest.raises(ValueError, match='a.xml: ' + told):
+        load_split(labelled(old, new), 'val')
 
 
 def test_class_without_a_box_is_not_missed(coco):

@@ -136,6 +136,62 @@ def test_annotation_of_id_zero_is_found(square):
     assert coco_figures(square, [found(0, .9), found(200, .8)])[0]['AP'] == pytest.approx(1.)
 
 
+@pytest.mark.parametrize('relabel', [
+    lambda i: None,
+    lambda i: i or None,  # one of id 0
+    lambda i: None if i == 1 else i,  # the second has no id, and is not the third
+    lambda i: -i,
+    lambda i: f'{i}',
+    lambda i: f'a{i}',
+    lambda i: 2 ** 60 - i,
+])
+def test_ids_of_annotations_change_no_figure(hard, tmp_path, relabel):
+    truth = json.loads((hard / 'truth.json').read_text())
+    for i, annotation in enumerate(truth['annotations']):
+        annotation['id'] = relabel(i)
+    for file in hard.glob('*.jpg'):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    before, after = load_split(hard, 'truth.json'), load_split(tmp_path, 'truth.json')
+    detections = read_detections(hard / 'detections.json', before)
+    assert coco_figures(after, detections) == coco_figures(before, detections)
+    assert voc_figures(after, detections) == voc_figures(before, detections)
+
+
+def test_ids_of_images_and_of_categories_change_no_figure(hard, tmp_path):
+    truth, found = (json.loads((hard / name).read_text()) for name in ('truth.json', 'detections.json'))
+    for item in (*truth['annotations'], *found):
+        item.update(image_id=-3 * item['image_id'], category_id=f'{30 - item["category_id"]}')
+    for item in found:
+        item['score'] = f'{item["score"]}'
+    for item in truth['images']:
+        item['id'] = f'{-3 * item["id"]}'
+    for item in truth['categories']:
+        item['id'] = 30 - item['id']  # the last is 0
+    for file in hard.glob('*.jpg'):
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    (tmp_path / 'found.json').write_text(json.dumps(found))
+    before, after = load_split(hard, 'truth.json'), load_split(tmp_path, 'truth.json')
+    detections = read_detections(hard / 'detections.json', before)
+    relabelled = read_detections(tmp_path / 'found.json', after)
+    for one, other in zip(coco_figures(before, detections), coco_figures(after, relabelled), strict=True):
+        assert other == pytest.approx(one)
+    assert voc_figures(after, relabelled) == voc_figures(before, detections)
+
+
+def test_class_that_the_split_lacks_is_not_category_zero(square, tmp_path):
+    square.truth['categories'][0]['id'] = square.category_ids[0] = 0
+    for annotation in square.truth['annotations']:
+        annotation['category_id'] = 0
+    good = [{**found(x, .9), 'class': 'cell'} for x in (0, 200)]
+    wrong = {**found(300, .95), 'class': 'dust'}
+    (tmp_path / 'found.json').write_text(json.dumps([wrong, *good]))
+    detections = read_detections(tmp_path / 'found.json', square)
+    assert voc_figures(square, detections)['cell'] == 1.
+    assert coco_figures(square, detections)[1]['cell'] == pytest.approx(1.)
+
+
 def test_class_named_like_a_figure(square):
     square.class_names[0] = 'small'
     figures, classes = coco_figures(square, [found(0, .9)])

@@ -68,7 +68,7 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     for annotation in truth['annotations']:
         class_name = named[annotation['category_id']]
         if class_name not in class_names:
-            file = getattr(samples.get(annotation['image_id']), 'file', f'annotation {annotation["id"]}')
+            file = samples[annotation['image_id']].file
             more = ' ...' if len(class_names) > _MAX_LISTED else ''
             raise UserError(f'{name} has boxes of unknown class {shown(class_name)}, the first in {file}: expected'
                             f' {", ".join(class_names[:_MAX_LISTED])}{more}.')
@@ -90,11 +90,7 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
 def _fill(samples: Dict[Any, Sample], truth: Dict[str, Any], labels: Dict[int, int], found: Found) -> None:
     """ Give each photograph the boxes to train on, and count the others."""
     for annotation in truth['annotations']:
-        sample = samples.get(annotation.get('image_id'))
-        if sample is None:
-            found.refuse(f'annotation {shown(annotation["id"])} is of image {shown(annotation.get("image_id"))},'
-                         ' which is not there')
-            continue
+        sample = samples[annotation['image_id']]
         x, y, width, height = annotation['bbox']
         where = str(sample.file)
         inside = [max(0., x), max(0., y), min(sample.size[0], x + width), min(sample.size[1], y + height)]

@@ -19,7 +19,7 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
-from .formats import is_box
+from .formats import read_box, read_number, to_id
 from .predict import load_detector
 
 __all__ = [
@@ -150,26 +150,30 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
         raise UserError(f'{file} is not there: give a JSON file of detections.') from None
     except ValueError as e:
         raise UserError(f'{file} is not JSON: {first_line(e)}.') from None
-    image_ids, category_ids = {sample.image_id for sample in split.samples}, set(split.category_ids)
+    image_ids = {to_id(sample.image_id): sample.image_id for sample in split.samples}
+    category_ids = set(split.category_ids)
     by_name = dict(zip(split.class_names, split.category_ids, strict=True))
     if not isinstance(detections, list):
         raise UserError(f'{file} does not hold a list of detections.')
     for i, detection in enumerate(detections):
-        box = detection.get('bbox') if isinstance(detection, dict) else None
-        if not (is_box(box) and isinstance(detection.get('score'), (int, float))
-                and isinstance(detection.get('image_id'), (int, str))):
+        fields = detection if isinstance(detection, dict) else {}
+        box, score = read_box(fields.get('bbox')), read_number(fields.get('score'))
+        image_id, category_id = fields.get('image_id'), fields.get('category_id')
+        if box is None or score is None or not isinstance(image_id, (int, float, str)):
             raise UserError(f'Detection {i} in {file} lacks some of image_id, category_id, bbox of four numbers, and'
                             ' score.')
-        if detection['image_id'] not in image_ids:
-            raise UserError(f'Detection {i} in {file} is of image {shown(repr(detection["image_id"]))}, which'
-                            f' {split.name} does not have.')
-        category_id = detection.get('category_id')
+        if to_id(image_id) not in image_ids:
+            raise UserError(f'Detection {i} in {file} is of image {shown(repr(image_id))}, which {split.name} does not'
+                            ' have.')
+        detection.update(bbox=box, score=score, image_id=image_ids[to_id(image_id)])
         if 'class' in detection:
             # a class that the split does not have counts for nothing, whatever its number
-            detection['category_id'] = by_name.get(str(detection['class']), 0)
-        elif not isinstance(category_id, (int, float)) or category_id not in category_ids:
+            detection['category_id'] = by_name.get(str(detection['class']))
+        elif read_number(category_id) not in category_ids:
             raise UserError(f'Detection {i} in {file} is of category {shown(repr(category_id))}, which {split.name}'
                             ' does not have.')
+        else:
+            detection['category_id'] = read_number(category_id)
     return detections
 
 
@@ -251,8 +255,8 @@ def voc_figures(split: DetectionSplit, detections: Detections, use_07_metric: bo
             if ious[best] < 0.5:
                 hits.append(False)
             elif not boxes[best]['iscrowd']:
-                hits.append(boxes[best]['id'] not in taken)
-                taken.add(boxes[best]['id'])
+                hits.append(id(boxes[best]) not in taken)  # of the object, for files may lack ids
+                taken.add(id(boxes[best]))
         figures[name] = _average_precision(np.array(hits, dtype=bool), wanted, use_07_metric)
     return figures
 

@@ -1,18 +1,21 @@
 """ What the files of a split say, in COCO's JSON and in Pascal VOC's folders, and what is wrong with it"""
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from PIL import Image
 
 from ..shared.errors import shown, UserError
 
-__all__ = ['Found', 'is_box', 'read_coco', 'read_voc', 'Sample']
+__all__ = ['Found', 'read_box', 'read_coco', 'read_number', 'read_voc', 'Sample', 'to_id']
 
 _MAX_LISTED = 5  # errors that a message lists
+# a number as JSON and XML write it, where Python would take 1_0 and inf too
+_NUMBER = re.compile(r'\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*', re.ASCII | re.IGNORECASE)
 _SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
 
 
@@ -54,27 +57,34 @@ class Found:
 
 
 def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
+    """ Truth in COCO's format, with numbers where the file has them as text, and photographs by their ids."""
     file = data_dir / split
     try:
         truth = json.loads(file.read_text(encoding='utf-8'))
-        images, annotations = truth['images'], truth['annotations']
-        categories = truth['categories'] = sorted(truth['categories'], key=lambda category: category['id'])
-        for category in categories:
-            category['id'], category['name'] = int(category['id']), str(category['name'])
-        for item in (*images, *annotations):
+        images, annotations, categories = truth['images'], truth['annotations'], truth['categories']
+        for item in (*images, *annotations, *categories):
             for key in ('id', 'image_id', 'category_id'):
-                hash(item.get(key))
+                if item.get(key) is not None and not is_id(item[key]):
+                    raise TypeError(f'{key} {shown(repr(item[key]))} is neither a whole number nor text')
             if not isinstance(item.get('file_name') or '', str):
                 raise TypeError('a file_name is not text')
+        for category in categories:
+            number = read_number(category['id'])
+            if not isinstance(number, int):
+                raise TypeError(f'category id {shown(repr(category["id"]))} is not a whole number')
+            category['id'], category['name'] = number, str(category['name'])
+        categories.sort(key=lambda category: category['id'])
     except FileNotFoundError:
         raise UserError(f'{file} is not there: give the JSON file of a split, in {data_dir}.') from None
     except (ValueError, LookupError, TypeError, AttributeError) as e:
         reason = f'{type(e).__name__}: {shown(str(e))}'
         raise UserError(f'{file} is not a JSON file in the format of COCO ({reason}).') from None
     for what, items in (('category', categories), ('image', images), ('annotation', annotations)):
-        for item_id, count in Counter(item.get('id') for item in items if what != 'annotation' or 'id' in item).items():
-            if count > 1 or item_id is None:
-                found.refuse(f'{file} has {count} entries of {what} id {item_id}')
+        for item_id, count in Counter(to_id(item.get('id')) for item in items).items():
+            if count > 1 and item_id is not None or item_id is None and what != 'annotation':
+                found.refuse(f'{file} has {count} entries of {what} id {shown(item_id)}')
+    if len({isinstance(image.get('id'), str) for image in images}) > 1:  # pycocotools would take all for text
+        found.refuse(f'{file} has image ids that are numbers and others that are text')
     if len({category['name'] for category in categories}) < len(categories):
         found.refuse(f'{file} has two categories with the same name')
     # where COCO and similar data sets keep images
@@ -85,37 +95,85 @@ def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any],
         raise UserError(f'{shown(first)}, the first image of {file}, is not there. These folders do not have it:'
                         f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
     samples = {}
-    known = {category['id'] for category in categories}
     for image in images:
         name = image.get('file_name')
         if not name:
-            found.refuse(f'{file} has an image without a file_name, id {image.get("id")}')
+            found.refuse(f'{file} has an image without a file_name, id {shown(image.get("id"))}')
             continue
+        _read_numbers(image, ('width', 'height'), f'{file}: image {shown(image.get("id"))}', found)
         size = (image['width'], image['height']) if image.get('width') and image.get('height') else None
         sample = _find_image((folder or data_dir) / name, image.get('id'), size, found)
         if sample:
             samples[sample.image_id] = sample
             image['width'], image['height'] = sample.size
-    for number, annotation in enumerate(annotations, 1):
-        if not is_box(annotation.get('bbox')):
-            found.refuse(f'{file} has an annotation without a bbox of four numbers, id {shown(annotation.get("id"))}')
-            continue
-        area = annotation['bbox'][2] * annotation['bbox'][3]
-        for key, value in (('id', number), ('iscrowd', 0), ('area', area)):
-            if annotation.get(key) is None:
-                annotation[key] = value
-        if not all(isinstance(annotation[key], (int, float)) for key in ('iscrowd', 'area')):
-            found.refuse(f'{file} has an annotation whose iscrowd or area is not a number, id {annotation["id"]}')
-        if annotation.get('category_id') not in known:
-            found.refuse(f'{file} has an annotation of unknown class {shown(annotation.get("category_id"))},'
-                         f' id {shown(annotation["id"])}')
+    _read_annotations(file, truth, found)
     return truth, samples
 
 
-def is_box(box: Any) -> bool:
-    """ Whether this is a list of four finite numbers."""
-    return isinstance(box, list) and len(box) == 4 and all(
-        isinstance(n, (int, float)) and abs(n) < float('inf') for n in box)
+def _read_annotations(file: Path, truth: Dict[str, Any], found: Found) -> None:
+    """ Make numbers of the fields of annotations, and fill in what tools leave out."""
+    image_ids = {to_id(image.get('id')): image.get('id') for image in truth['images']}
+    category_ids = {category['id'] for category in truth['categories']}
+    given = (to_id(annotation.get('id')) for annotation in truth['annotations'])
+    free = 1 + max((number for number in given if isinstance(number, int)), default=0)
+    for place, annotation in enumerate(truth['annotations'], 1):
+        if annotation.get('id') is None:
+            name = f'{file}: annotation {place} of the list'
+            annotation['id'] = free
+            free += 1
+        else:
+            name = f'{file}: annotation {shown(annotation["id"])}'
+        box = annotation['bbox'] = read_box(annotation.get('bbox'))
+        if box is None:
+            found.refuse(f'{name} has no bbox of four numbers')
+            continue
+        for key, value in (('iscrowd', 0), ('area', box[2] * box[3])):
+            if annotation.get(key) is None:
+                annotation[key] = value
+        _read_numbers(annotation, ('iscrowd', 'area', 'difficult'), name, found)
+        image_id, category_id = annotation.get('image_id'), read_number(annotation.get('category_id'))
+        if to_id(image_id) not in image_ids:
+            found.refuse(f'{name} is of image {shown(image_id)}, which is not there')
+        if category_id not in category_ids:
+            found.refuse(f'{name} is of unknown class {shown(annotation.get("category_id"))}')
+        annotation['image_id'], annotation['category_id'] = image_ids.get(to_id(image_id)), category_id
+
+
+def read_number(value: Any) -> Any:
+    """ A finite number below 2 ** 63, also one that is written as text; None for anything else."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        number = float(value)
+        value = int(value) if number.is_integer() and value.strip().lstrip('+-').isdigit() else number
+    if not isinstance(value, (int, float)) or not abs(value) < 2 ** 63:
+        return None
+    return int(value) if value == int(value) else value
+
+
+def read_box(value: Any) -> Optional[List[Any]]:
+    """ A list of four numbers; None if this is not one."""
+    box = [read_number(n) for n in value] if isinstance(value, list) else []
+    return box if len(box) == 4 and None not in box else None
+
+
+def is_id(value: Any) -> bool:
+    """ Whether this can be an id: text or a whole number."""
+    return isinstance(value, str) or isinstance(read_number(value), int)
+
+
+def to_id(value: Any) -> Any:
+    """ An id, as a number if it is one. The text `7` is the number 7, and `007` is a name."""
+    number = read_number(value)
+    return value if isinstance(value, str) and value != str(number) else number
+
+
+def _read_numbers(item: Dict[str, Any], keys: Sequence[str], name: str, found: Found) -> None:
+    """ Make numbers of fields, and refuse what is none. A field may be missing."""
+    for key in keys:
+        value = item.get(key)
+        if value is not None:
+            item[key] = read_number(value)
+            if item[key] is None:
+                found.refuse(f'{name}: {key} is {shown(repr(value))}, which is not a number')
 
 
 def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
@@ -139,14 +197,17 @@ def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], 
             xml = root / 'Annotations' / f'{image_name}.xml'
             try:
                 tree = ElementTree.parse(xml).getroot()
-                boxes = [_voc_object(item) for item in tree.iter('object')]
-                size = int(tree.findtext('size/width', '0')), int(tree.findtext('size/height', '0'))
-            except (OSError, ElementTree.ParseError, ValueError, LookupError, AttributeError, TypeError) as e:
+                boxes = [_voc_object(item, place) for place, item in enumerate(tree.iter('object'), 1)]
+                size = [_voc_number(tree, f'size/{side}', default=0) for side in ('width', 'height')]
+            except UserError as e:
+                found.refuse(f'{xml}: {e}')
+                continue
+            except (OSError, ElementTree.ParseError, ValueError, LookupError) as e:  # an encoding that is none
                 found.refuse(f'{xml} cannot be read as an annotation ({type(e).__name__})')
                 continue
             files = [root / 'JPEGImages' / f'{image_name}{suffix}' for suffix in _SUFFIXES]
             image_file = next((file for file in files if file.is_file()), files[0])
-            sample = _find_image(image_file, image_id, size if all(size) else None, found)
+            sample = _find_image(image_file, image_id, (size[0], size[1]) if all(size) else None, found)
             if sample is None:
                 continue
             samples[image_id] = sample
@@ -166,14 +227,29 @@ def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], 
     return truth, samples
 
 
-def _voc_object(item: Any) -> Tuple[str, List[float], bool]:
+def _voc_object(item: Any, place: int) -> Tuple[str, List[float], bool]:
     """ Class, box, and whether it is difficult. VOC counts pixels from 1, and the last one belongs to the box."""
-    corners = [float(item.find(f'bndbox/{corner}').text) for corner in ('xmin', 'ymin', 'xmax', 'ymax')]
-    difficult = item.findtext('difficult', '0').strip() == '1'
-    return item.find('name').text.strip(), [corners[0] - 1, corners[1] - 1, corners[2], corners[3]], difficult
+    where = f' of object {place}'
+    name = (item.findtext('name') or '').strip()
+    if not name:
+        raise UserError(f'name{where} is missing or empty')
+    x1, y1, x2, y2 = (_voc_number(item, f'bndbox/{side}', where) for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+    return name, [x1 - 1, y1 - 1, x2, y2], _voc_number(item, 'difficult', where, default=0) == 1
 
 
-def _find_image(file: Path, image_id: Any, size: Optional[Tuple[int, int]], found: Found) -> Optional[Sample]:
+def _voc_number(item: Any, path: str, where: str = '', default: Optional[float] = None) -> Any:
+    """ Number in a field, which may be missing if there is a default."""
+    text = item.findtext(path)
+    if text is None and default is not None:
+        return default
+    number = read_number(text)
+    if number is None:
+        reason = 'is missing' if text is None else f'is {shown(repr(text))}, which is not a number'
+        raise UserError(f'{path}{where} {reason}')
+    return number
+
+
+def _find_image(file: Path, image_id: Any, size: Optional[Tuple[float, float]], found: Found) -> Optional[Sample]:
     """ A photograph without boxes, if it is there and has the size that its annotation says."""
     if not file.is_file():
         found.refuse(f'{file} is not there')

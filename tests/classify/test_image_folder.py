@@ -22,11 +22,12 @@ def folder(tmp_path):
     return tmp_path / 'images'
 
 
-def check(*arguments, code=0):
+def check(*arguments, code=0, noted=False):
     result = CliRunner().invoke(app, ['check', *map(str, arguments)])
     assert result.exit_code == code, result.output
-    assert len(result.output.splitlines()) == 1
-    return result.output
+    *notes, line = result.output.splitlines()
+    assert code == 0 or not notes
+    return '\n'.join(notes) if noted else line
 
 
 @pytest.mark.parametrize('name', ['validation', 'val', 'evaluation'])
@@ -34,6 +35,26 @@ def test_good_folder_is_counted(folder, name):
     (folder / 'validation').rename(folder / name)
     (folder / 'train' / '.ipynb_checkpoints').mkdir()  # no class
     assert '3 classes, 9 images to train, 6 to validate, all can be read' in check(folder, '--num-classes', 3)
+
+
+def test_files_that_timm_passes_over_are_counted(folder):
+    for i, suffix in enumerate(('.webp', '.WEBP', '.bmp', '.tif')):
+        Image.new('RGB', (9, 9)).save(folder / 'train' / 'one' / f'more{i}{suffix}')
+    (folder / 'train' / '.DS_Store').touch()
+    (folder / 'train' / 'LICENSE').touch()
+    assert 'passes over 5 files, 1 .bmp, 1 .tif, 2 .webp, 1 without a suffix' in check(folder, noted=True)
+    assert '9 images to train' in check(folder)
+
+
+def test_folders_that_are_one_class_to_timm_are_told(folder):
+    for split in ('train', 'validation'):
+        for name in ('one', 'two'):
+            (folder / split / name / 'sub').mkdir()
+            for file in (folder / split / name).glob('*.png'):
+                file.rename(file.parent / 'sub' / file.name)
+    notes = check(folder, noted=True).splitlines()
+    assert len(notes) == 2 and all('one/sub and two/sub are one class to timm, sub' in note for note in notes)
+    assert '2 classes' in check(folder)
 
 
 def break_folder(folder, how):
@@ -58,6 +79,13 @@ def break_folder(folder, how):
             file.unlink()
     elif how == 'missing class':
         shutil.rmtree(folder / 'train' / 'two')
+    elif how.startswith('hidden'):
+        for split in folder.iterdir():
+            place = split if how == 'hidden class' else split / 'one'
+            shutil.copytree(split / 'one', place / '.ipynb_checkpoints')
+    elif how == 'class of webp':
+        for file in (folder / 'train' / 'one').iterdir():
+            file.rename(file.with_suffix('.webp'))
     elif how == 'corrupt image':
         (folder / 'train' / 'one' / '0.png').write_bytes(b'\x89PNG no more')
     elif how == 'half an image':
@@ -73,6 +101,9 @@ def break_folder(folder, how):
     ('one class', ['one class, zero', 'two or more']),
     ('empty class', ['validation', 'no images of class one']),
     ('missing class', ['train', 'no images of class two']),
+    ('hidden class', ['.ipynb_checkpoints is a hidden folder with images', 'remove it']),
+    ('hidden folder in a class', ['one/.ipynb_checkpoints is a hidden folder with images', 'remove it']),
+    ('class of webp', ['no images of class one that timm reads (.png, .jpg, .jpeg)']),
     ('corrupt image', ['0.png', 'cannot be read as an image']),
     ('half an image', ['1.png', 'cannot be read as an image']),
 ])

@@ -1,16 +1,18 @@
 """ Image folders: a folder for each class in train/ and in validation/, as timm reads them
 
-In a training, timm passes over classes without images and images that it cannot read. The check finds them before.
+In a training, timm passes over classes without images, images that it cannot read, and files that its readers do not
+know. It takes every folder with images for a class, hidden ones too. The check finds all this before.
 """
 import os
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Dict, Optional, Set
+from typing import Dict, List, Optional, Set, Tuple
 
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from timm.data import create_dataset
+from timm.data import create_dataset, get_img_extensions
 
 from ..shared.console import create_console
 from ..shared.errors import UserError
@@ -43,29 +45,33 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
 
     Args:
         data_dir: Image folder.
-        console: Console that shows the progress.
+        console: Console that shows the progress, and notes on what timm passes over or takes together.
 
     Returns:
         Number of `classes`, of images to `train` on, and of images to `validate` on.
 
     Raises:
-        UserError: If a split or a class has no images, there are fewer than two classes, or an image cannot be read.
+        UserError: If a split or a class has no images, there are fewer than two classes, a hidden folder has images, or
+            an image cannot be read.
     """
     found: Dict[Path, Set[str]] = {}
     classes: Set[str] = set()
     samples = []
     counts: Dict[str, int] = {}
+    notes = []
+    read = f'timm reads ({", ".join(get_img_extensions())})'
     for task, folder in find_splits(data_dir).items():
         try:
             reader = create_dataset('', str(folder), search_split=False).reader
         except RuntimeError:
-            raise UserError(f'{folder} has no images: put some into a folder for each class there.') from None
+            raise UserError(
+                f'{folder} has no images that {read}: put some into a folder for each class there.') from None
+        leaves, told = _walk(folder, {file for file, _ in reader.samples})
         samples += reader.samples
         counts[task] = len(reader.samples)
         found[folder] = set(reader.class_to_idx)
-        # timm passes over folders without an image
-        leaves = {Path(root).name for root, subfolders, _ in os.walk(folder) if not subfolders and root != str(folder)}
-        classes |= found[folder] | {name for name in leaves if not name.startswith('.')}
+        classes |= found[folder] | leaves  # timm passes over folders without an image
+        notes += told
     if '' in classes:
         raise UserError(f'{data_dir} has images outside of class folders: put each into the folder of its class.')
     if len(classes) < 2:
@@ -73,11 +79,45 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
     for folder, has in found.items():
         if classes - has:
             missing = ', '.join(sorted(classes - has))
-            raise UserError(f'{folder} has no images of class {missing}: add some, or remove the class.')
+            raise UserError(
+                f'{folder} has no images of class {missing} that {read}: add some, or remove the class.')
     for file, _ in track(samples, 'checking images', console=console, transient=True, disable=not console.is_terminal):
         try:
             with Image.open(file) as image:
                 image.load()
         except Exception as e:  # bytes that are not an image lead to errors of every kind
             raise UserError(f'{file} cannot be read as an image ({type(e).__name__}): repair or remove it.') from e
+    for note in notes:
+        console.print(f'note   {note}')
     return dict(counts, classes=len(classes))
+
+
+def _walk(folder: Path, images: Set[str]) -> Tuple[Set[str], List[str]]:
+    """ Names of the innermost folders of a split, and notes on what timm makes of it.
+
+    Raises:
+        UserError: If a hidden folder has images, for timm trains on them.
+    """
+    leaves: Set[str] = set()
+    places: Dict[str, List[str]] = defaultdict(list)  # folders with images, by the class that timm takes them for
+    passed_over: Counter = Counter()
+    for root, subfolders, files in os.walk(str(folder), followlinks=True):  # as timm walks
+        place = Path(root).relative_to(folder)
+        has_images = any(os.path.join(root, file) in images for file in files)
+        if any(part.startswith('.') for part in place.parts):
+            if has_images:
+                raise UserError(f'{root} is a hidden folder with images, and timm would train on them: remove it.')
+            continue
+        if not subfolders and place.parts:
+            leaves.add(place.name)
+        if has_images:
+            places[place.name].append(place.as_posix())
+        passed_over.update(
+            Path(file).suffix.lower() or 'without a suffix' for file in files
+            if os.path.join(root, file) not in images and not file.startswith('.'))
+    notes = [f'{folder}: {" and ".join(sorted(same))} are one class to timm, {name}'
+             for name, same in sorted(places.items()) if len(same) > 1]
+    if passed_over:
+        kinds = ', '.join(f'{count:,} {kind}' for kind, count in sorted(passed_over.items()))
+        notes.append(f'{folder}: timm passes over {passed_over.total():,} files, {kinds}')
+    return leaves, notes

@@ -320,6 +320,103 @@ def test_field_of_voc_that_is_not_a_number_is_named(labelled, old, new, told):
         load_split(labelled(old, new), 'val')
 
 
+def rename(folder, name, given):
+    """The image and the annotation of `labelled` under another name, which its list has as well."""
+    (folder / 'JPEGImages' / 'a.jpg').rename(folder / 'JPEGImages' / given)
+    (folder / 'Annotations' / 'a.xml').rename(folder / 'Annotations' / f'{name}.xml')
+    (folder / 'ImageSets' / 'Main' / 'val.txt').write_text(f'{name}\n', encoding='utf-8')
+
+
+@pytest.mark.parametrize('name, given', [
+    ('my photo', 'my photo.jpg'),
+    ('photo 1', 'photo 1.jpg'),  # not a flag of a list of one class
+    ('été', 'été.jpg'),
+    ('a.b', 'a.b.png'),
+    *[('a', f'a{suffix}') for suffix in ('.jpeg', '.Jpg', '.PNG', '.bmp', '.tif', '.TIFF', '.webp')],
+])
+def test_images_of_voc_by_their_names(labelled, name, given):
+    folder = labelled()
+    rename(folder, name, given)
+    Image.new('RGB', (64, 48)).save(folder / 'JPEGImages' / given)
+    split = load_split(folder, 'val')
+    assert [sample.file.name for sample in split.samples] == [given] and split.samples[0].image_id == name
+
+
+@pytest.mark.parametrize('filename', ['b.png', '/home/bob/images/b.png', 'C:\\images\\b.png'])
+def test_image_of_voc_that_only_its_annotation_names(labelled, filename):
+    folder = labelled('>a.jpg<', f'>{filename}<')
+    file = folder / 'JPEGImages' / 'b.png'
+    Image.new('RGB', (64, 48)).save(file)
+    assert load_split(folder, 'val').samples[0].file.name == 'a.jpg'  # a name that was not kept up
+    (folder / 'JPEGImages' / 'a.jpg').unlink()
+    assert load_split(folder, 'val').samples[0].file == file
+    shutil.copy(folder / 'Annotations' / 'a.xml', folder / 'Annotations' / 'b.xml')
+    (folder / 'ImageSets' / 'Main' / 'val.txt').write_text('a\nb\n')
+    with pytest.raises(ValueError, match=r'b.xml and a.xml are both of .*b.png'):
+        load_split(folder, 'val')
+
+
+@pytest.mark.parametrize('text', [b'\xef\xbb\xbfa\r\n', 'a\r\n'.encode('utf-16'), b'a -1\n', b'a  1\n', b'\n a 0 \n'])
+def test_lists_of_voc_as_they_are_found(labelled, text):
+    folder = labelled()
+    (folder / 'ImageSets' / 'Main' / 'val.txt').write_bytes(text)
+    assert load_split(folder, 'val').samples[0].image_id == 'a'
+
+
+@pytest.mark.parametrize('encoding', ['utf-8-sig', 'utf-16'])
+def test_json_with_a_byte_order_mark(coco, encoding):
+    file = coco.folder / coco.split
+    file.write_text(json.dumps(coco.data), encoding=encoding)
+    assert len(load_split(coco.folder, coco.split).samples) == 4
+
+
+@pytest.mark.parametrize('place, names', [
+    ('val2017', '{}'),
+    ('images/val2017', '{}'),
+    ('images/val2017', 'images/val2017/{}'),
+    ('images/val2017', 'val2017/{}'),
+    ('images', '{}'),
+    ('annotations/images', '{}'),
+    ('annotations', './{}'),
+    ('images', '../images/{}'),
+    ('images', '/home/bob/data/images/{}'),
+    ('images/set', '/home/bob/data/images/set/{}'),
+    ('images', 'C:\\Users\\bob\\images\\{}'),
+    ('images/set', 'set\\{}'),
+])
+def test_images_of_coco_by_their_names(coco, place, names):
+    folder = coco.folder / place
+    (coco.folder / 'val2017').rename(coco.folder / 'moved')
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(coco.folder / 'moved', folder, dirs_exist_ok=True)
+    for image in coco.data['images']:
+        image['file_name'] = names.format(image['file_name'])
+    assert [sample.file.resolve() for sample in coco.load().samples] == [folder / f'{i}.jpg' for i in range(4)]
+
+
+def test_absolute_names_of_coco(coco):
+    for image in coco.data['images']:
+        image['file_name'] = str(coco.folder / 'val2017' / image['file_name'])
+    assert [sample.file.name for sample in coco.load().samples] == ['0.jpg', '1.jpg', '2.jpg', '3.jpg']
+
+
+@pytest.mark.parametrize('name', ['animals', 'dog'])
+def test_parent_of_all_classes_is_left_out(coco, name):
+    """Exports of Roboflow have one, which may have the name of a class."""
+    for category in coco.data['categories']:
+        category['supercategory'] = name
+    coco.data['categories'].insert(0, dict(id=0, name=name, supercategory='none'))
+    split = coco.load()
+    assert split.class_names == ['cat', 'dog'] and split.samples[0].labels == [2]
+    assert split.notes[0] == f'1 categories without boxes, parents of others, are left out: {name}'
+    coco.data['annotations'].append(dict(image_id=69, category_id=0, bbox=[1, 2, 3, 4]))
+    if name == 'animals':
+        assert coco.load().class_names == ['animals', 'cat', 'dog']
+    else:
+        with pytest.raises(ValueError, match='two categories with the same name'):
+            coco.load()
+
+
 def test_class_without_a_box_is_not_missed(coco):
     coco.data['categories'].append(dict(id=1, name='unused'))
     assert coco.load(['cat', 'dog']).samples[0].labels == [2]

@@ -57,11 +57,9 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
     """
     check_folder(data_dir, 'one in the format of COCO or Pascal VOC')
     found = Found()
-    truth, samples = (read_coco if split.endswith('.json') else read_voc)(data_dir, split, found)
+    truth, samples, ids = (read_coco if split.endswith('.json') else read_voc)(data_dir, split, found)
     name = f'{data_dir}, {split}'
     found.check(name)
-    # the truth's category of each class; a class that this split does not have gets a new one
-    ids = {category['name']: category['id'] for category in truth['categories']}
     if class_names is None:
         class_names = list(ids)
     named = {category_id: name for name, category_id in ids.items()}
@@ -72,7 +70,8 @@ def load_split(data_dir: Path, split: str, class_names: Optional[Sequence[str]] 
             more = ' ...' if len(class_names) > _MAX_LISTED else ''
             raise UserError(f'{name} has boxes of unknown class {shown(class_name)}, the first in {file}: expected'
                             f' {", ".join(class_names[:_MAX_LISTED])}{more}.')
-    free = max(ids.values(), default=0)
+    # a class that this split does not have gets a new category
+    free = max((category['id'] for category in truth['categories']), default=0)
     category_ids = []
     for class_name in class_names:
         if class_name not in ids:

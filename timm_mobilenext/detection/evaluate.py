@@ -145,13 +145,13 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
         UserError: If the file is not in COCO's format, or if the split does not have an image or a class of it.
     """
     try:
-        detections = json.loads(file.read_text(encoding='utf-8'))
+        detections = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise UserError(f'{file} is not there: give a JSON file of detections.') from None
     except ValueError as e:
         raise UserError(f'{file} is not JSON: {first_line(e)}.') from None
     image_ids = {to_id(sample.image_id): sample.image_id for sample in split.samples}
-    category_ids = set(split.category_ids)
+    category_ids = {*split.category_ids, *(category['id'] for category in split.truth['categories'])}
     by_name = dict(zip(split.class_names, split.category_ids, strict=True))
     if not isinstance(detections, list):
         raise UserError(f'{file} does not hold a list of detections.')

@@ -1,11 +1,12 @@
 """ What the files of a split say, in COCO's JSON and in Pascal VOC's folders, and what is wrong with it"""
+import codecs
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from PIL import Image
 
@@ -16,7 +17,7 @@ __all__ = ['Found', 'read_box', 'read_coco', 'read_number', 'read_voc', 'Sample'
 _MAX_LISTED = 5  # errors that a message lists
 # a number as JSON and XML write it, where Python would take 1_0 and inf too
 _NUMBER = re.compile(r'\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*', re.ASCII | re.IGNORECASE)
-_SUFFIXES = ('.jpg', '.jpeg', '.png', '.JPG', '.JPEG', '.PNG')
+_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')  # of VOC's images, the first wins
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Found:
         self.errors: List[str] = []
         self.counts: Counter = Counter()
         self.first: Dict[str, str] = {}
+        self.told: List[str] = []
 
     def refuse(self, error: str) -> None:
         self.errors.append(error)
@@ -53,14 +55,17 @@ class Found:
                             + f'. Mend or remove them in {name}.')
 
     def notes(self) -> List[str]:
-        return [f'{count:,} {what}, the first in {self.first[what]}' for what, count in self.counts.items()]
+        return self.told + [f'{count:,} {what}, the first in {self.first[what]}' for what, count in self.counts.items()]
 
 
-def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
-    """ Truth in COCO's format, with numbers where the file has them as text, and photographs by their ids."""
+def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample], Dict[str, int]]:
+    """ Truth in COCO's format, photographs by their ids, and the truth's category of each class.
+
+    The truth has numbers where the file has them as text.
+    """
     file = data_dir / split
     try:
-        truth = json.loads(file.read_text(encoding='utf-8'))
+        truth = json.loads(file.read_bytes())
         images, annotations, categories = truth['images'], truth['annotations'], truth['categories']
         for item in (*images, *annotations, *categories):
             for key in ('id', 'image_id', 'category_id'):
@@ -85,15 +90,7 @@ def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any],
                 found.refuse(f'{file} has {count} entries of {what} id {shown(item_id)}')
     if len({isinstance(image.get('id'), str) for image in images}) > 1:  # pycocotools would take all for text
         found.refuse(f'{file} has image ids that are numbers and others that are text')
-    if len({category['name'] for category in categories}) < len(categories):
-        found.refuse(f'{file} has two categories with the same name')
-    # where COCO and similar data sets keep images
-    folders = [data_dir / Path(split).stem.rpartition('_')[2], data_dir, data_dir / 'images', file.parent]
-    first = next((image['file_name'] for image in images if image.get('file_name')), None)
-    folder = next((folder for folder in folders if first and (folder / first).is_file()), None)
-    if first and folder is None:
-        raise UserError(f'{shown(first)}, the first image of {file}, is not there. These folders do not have it:'
-                        f' {", ".join(str(folder) for folder in dict.fromkeys(folders))}.')
+    locate = _find_images(data_dir, file, [image.get('file_name') for image in images])
     samples = {}
     for image in images:
         name = image.get('file_name')
@@ -102,12 +99,56 @@ def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any],
             continue
         _read_numbers(image, ('width', 'height'), f'{file}: image {shown(image.get("id"))}', found)
         size = (image['width'], image['height']) if image.get('width') and image.get('height') else None
-        sample = _find_image((folder or data_dir) / name, image.get('id'), size, found)
+        sample = _find_image(locate(name), image.get('id'), size, found)
         if sample:
             samples[sample.image_id] = sample
             image['width'], image['height'] = sample.size
     _read_annotations(file, truth, found)
-    return truth, samples
+    classes = _leave_out_parents(truth, found)
+    if len({category['name'] for category in classes}) < len(classes):
+        found.refuse(f'{file} has two categories with the same name')
+    return truth, samples, {category['name']: category['id'] for category in classes}
+
+
+def _find_images(data_dir: Path, json_file: Path, names: Sequence[Optional[str]]) -> Callable[[str], Path]:
+    """ Function that finds an image by its name, in the folder that has the first one.
+
+    Names may begin with folders of another computer, and have backslashes.
+    """
+    kind = json_file.stem.rpartition('_')[2]  # such as train2017
+    folders = list(dict.fromkeys((
+        data_dir / kind, data_dir / 'images' / kind, data_dir, data_dir / 'images', json_file.parent,
+        json_file.parent / 'images')))
+    first = next(filter(None, names), None)
+    if first is None:
+        return data_dir.joinpath
+    spellings = [PurePosixPath(first).parts, PurePosixPath(first.replace('\\', '/')).parts]
+    folder, dropped = next((
+        (folder, parts[:start]) for parts in spellings for start in range(len(parts)) for folder in folders
+        if folder.joinpath(*parts[start:]).is_file()), (None, ()))
+    if folder is None:
+        raise UserError(f'{shown(first)}, the first image of {json_file}, is not there. These folders do not have it:'
+                        f' {", ".join(str(folder) for folder in folders)}.')
+
+    def locate(name: str) -> Path:
+        files = []
+        for spelling in (name, name.replace('\\', '/')):
+            parts = PurePosixPath(spelling).parts
+            files.append(folder.joinpath(*(parts[len(dropped):] if parts[:len(dropped)] == dropped else parts)))
+        return files[0] if files[0].is_file() else files[1]
+
+    return locate
+
+
+def _leave_out_parents(truth: Dict[str, Any], found: Found) -> List[Dict[str, Any]]:
+    """ Categories that are classes. Roboflow puts one without boxes before them, which is the parent of all."""
+    used = {annotation.get('category_id') for annotation in truth['annotations']}
+    parents = [category for category in truth['categories'] if category['id'] not in used and any(
+        other is not category and other.get('supercategory') == category['name'] for other in truth['categories'])]
+    if parents:
+        names = ', '.join(category['name'] for category in parents)
+        found.told.append(f'{len(parents)} categories without boxes, parents of others, are left out: {shown(names)}')
+    return [category for category in truth['categories'] if category not in parents]
 
 
 def _read_annotations(file: Path, truth: Dict[str, Any], found: Found) -> None:
@@ -176,8 +217,11 @@ def _read_numbers(item: Dict[str, Any], keys: Sequence[str], name: str, found: F
                 found.refuse(f'{name}: {key} is {shown(repr(value))}, which is not a number')
 
 
-def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample]]:
+def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], Dict[Any, Sample], Dict[str, int]]:
+    """ Truth in COCO's format, photographs by their ids, and the truth's category of each class."""
     samples: Dict[Any, Sample] = {}
+    images: Dict[Path, Dict[str, List[Path]]] = {}  # of each folder, by their names without suffixes
+    owners: Dict[Path, Path] = {}  # the annotation of each image
     annotations: List[Dict[str, Any]] = []
     for part in split.split('+'):
         folder, _, name = part.rpartition('/')
@@ -185,8 +229,8 @@ def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], 
         file = root / 'ImageSets' / 'Main' / f'{name}.txt'
         if not file.is_file():
             raise UserError(f'{file} is not there: give a list in {root / "ImageSets" / "Main"}, or a JSON file.')
-        text = file.read_text(encoding='utf-8', errors='replace')  # a wrong name is refused as a missing file
-        listed = [line.split()[0] for line in text.splitlines() if line.strip()]
+        lines = _read_text(file).splitlines()
+        listed = [_listed_name(line.strip(), root / 'Annotations') for line in lines if line.strip()]
         for image_name, count in Counter(listed).items():
             if count > 1:
                 found.refuse(f'{file} lists {image_name} {count} times')
@@ -205,8 +249,11 @@ def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], 
             except (OSError, ElementTree.ParseError, ValueError, LookupError) as e:  # an encoding that is none
                 found.refuse(f'{xml} cannot be read as an annotation ({type(e).__name__})')
                 continue
-            files = [root / 'JPEGImages' / f'{image_name}{suffix}' for suffix in _SUFFIXES]
-            image_file = next((file for file in files if file.is_file()), files[0])
+            image_file = _voc_image(root / 'JPEGImages' / image_name, tree.findtext('filename') or '', images)
+            other = owners.setdefault(image_file, xml)
+            if other != xml:
+                found.refuse(f'{xml} and {other.name} are both of {image_file}')
+                continue
             sample = _find_image(image_file, image_id, (size[0], size[1]) if all(size) else None, found)
             if sample is None:
                 continue
@@ -224,7 +271,41 @@ def read_voc(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any], 
         annotations=annotations,
         categories=[dict(id=i, name=name) for name, i in ids.items()],
     )
-    return truth, samples
+    return truth, samples, ids
+
+
+def _read_text(file: Path) -> str:
+    """ Text as Windows writes it too, with names that are not UTF-8 as the system's calls take them."""
+    data = file.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode('utf-16', 'replace')
+    return data.decode('utf-8-sig', 'surrogateescape')
+
+
+def _listed_name(line: str, folder: Path) -> str:
+    """ Name that a line of a list gives, which may have spaces. In lists of one class, -1, 0 or 1 follows it."""
+    return line if (folder / f'{line}.xml').is_file() else re.sub(r'\s+(-1|0|1)$', '', line)
+
+
+def _voc_image(place: Path, given: str, images: Dict[Path, Dict[str, List[Path]]]) -> Path:
+    """ File of an image.
+
+    Args:
+        place: Where it should be, without a suffix.
+        given: What the annotation calls it. Its folder is of another computer, and its name may be an older one.
+        images: Images of the folders that were listed before.
+    """
+    folder = place.parent
+    if folder not in images:
+        images[folder] = defaultdict(list)
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if file.suffix.lower() in _SUFFIXES:
+                images[folder][file.stem].append(file)
+    named = folder / (PureWindowsPath(given.strip()).name or place.name)
+    if named.stem == place.name and named.is_file():
+        return named
+    same = sorted(images[folder].get(place.name, ()), key=lambda file: _SUFFIXES.index(file.suffix.lower()))
+    return same[0] if same else named if named.is_file() else folder / f'{place.name}.jpg'
 
 
 def _voc_object(item: Any, place: int) -> Tuple[str, List[float], bool]:

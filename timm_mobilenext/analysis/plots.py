@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..shared.style import FAINT, INK, RIGHT, WRONG
+from ..shared.style import FAINT, INK, plot_text, RIGHT, WRONG
 from .tables import mean_and_spread, Rows, states
 
 __all__ = ['draw_gradients', 'draw_information']
@@ -20,7 +20,7 @@ _LINES = dict(gaussian='-', kernel=':')  # style of each estimator's line
 
 
 def _dress(axes: Any, heading: str, label: str = '') -> None:
-    axes.set_title(heading, color=INK, fontsize=10, loc='left')
+    axes.set_title(plot_text(heading), color=INK, fontsize=10, loc='left')
     axes.set_xlabel(label, color=INK, fontsize=9)
     axes.tick_params(colors=INK, labelsize=8)
     axes.grid(axis='y', color=FAINT, alpha=0.3)
@@ -92,7 +92,7 @@ def draw_gradients(file: Path, rows: Dict[str, List[Dict[str, Any]]]) -> None:
                 for part in (rows['blocks'], inside, rows['confusion']))
             if not blocks:
                 continue
-            _plot_depth(depth, blocks, 'norm_out', color, geometric=True, label=model)
+            _plot_depth(depth, blocks, 'norm_out', color, geometric=True, label=plot_text(model))
             if moved := _by_resolution(blocks):
                 _plot_depth(resolution, moved, 'norm_out', color, geometric=True)
                 _plot_depth(number, moved, 'rms_out', color, geometric=True)
@@ -164,7 +164,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
                     ) == (model, tensor, state, noise, estimator)]
                     if own:
                         which = f', tensor {tensor}' if tensor else ''
-                        _plot_depth(axes, own, 'nats', color, ls=line, label=f'{model}{which}, {estimator}')
+                        _plot_depth(axes, own, 'nats', color, ls=line, label=plot_text(f'{model}{which}, {estimator}'))
             _dress(axes, f'{state}: nats at noise {noise:g}', 'relative depth')
             axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
         of_state = [row for row in ranking if row['state'] == state]

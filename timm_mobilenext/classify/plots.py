@@ -6,14 +6,16 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from ..shared.style import dress_curves, FAINT, INK, RIGHT, WRONG
+from ..shared.style import dress_curves, FAINT, INK, legible, plot_text, RIGHT, WRONG
 
 __all__ = ['draw_demo', 'draw_predictions', 'History']
 
 History = List[Dict[str, float]]  # of each epoch: 'loss', and top-1 of the 'raw' and of the 'EMA' weights
 
 _COLUMNS = 4
-_BAR = 34  # characters of a label that fit on its bar
+_POINTS = 72  # of an inch
+_BOLD = 0.85  # how much of a bold line fits where a plain one does
+_PERCENT = 36  # points for a percentage at the end of a bar
 
 
 def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None:
@@ -27,8 +29,11 @@ def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None
     columns = min(_COLUMNS, len(predictions))
     rows = -(-len(predictions) // columns)
     width, height, head = 2.6 * columns, 3.5 * rows, 0.5
-    figure = Figure(figsize=(max(width, 5.2), height + head), dpi=150)
-    figure.text(0.02, 1 - 0.3 / (height + head), title, color=INK, fontsize=12, fontweight='bold', va='center')
+    width = max(width, 5.2)
+    figure = Figure(figsize=(width, height + head), dpi=150)
+    room = 0.9 * width / columns * _POINTS - _PERCENT  # of a name on its bar
+    heading = plot_text(title, 12, _BOLD * 0.96 * width * _POINTS)
+    figure.text(0.02, 1 - 0.3 / (height + head), heading, color=INK, fontsize=12, fontweight='bold', va='center')
     grid = figure.add_gridspec(
         2 * rows, columns, height_ratios=[3, 1] * rows, left=0.02, right=0.98, bottom=0.02,
         top=1 - head / (height + head), hspace=0.05, wspace=0.08)
@@ -42,8 +47,7 @@ def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None
         places = range(len(top))
         axes.barh(places, [p for _, p in top], color=[RIGHT, *[FAINT] * (len(top) - 1)], height=0.8, alpha=0.35)
         for place, (name, probability) in zip(places, top, strict=True):
-            label = name if len(name) <= _BAR else f'{name[:_BAR - 1]}…'
-            axes.text(0.02, place, label, color=INK, fontsize=9, va='center')
+            axes.text(0.02, place, plot_text(name, 9, room), color=INK, fontsize=9, va='center')
             axes.text(0.98, place, f'{100 * probability:.0f} %', color=INK, fontsize=9, va='center', ha='right')
         axes.set(xlim=(0, 1), ylim=(2.6, -0.6), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
@@ -61,7 +65,7 @@ def draw_demo(
 ) -> None:
     """ Draw loss and top-1 of each epoch, and validation images with their predicted classes and probabilities."""
     figure = Figure(figsize=(13, 7), dpi=150)
-    figure.text(0.03, 0.94, title, color=INK, fontsize=14, fontweight='bold')
+    figure.text(0.03, 0.94, plot_text(title, 14, _BOLD * 12 * _POINTS), color=INK, fontsize=14, fontweight='bold')
 
     def plot_curves(bottom: float, heading: str, **colors: str) -> None:
         axes = figure.add_axes((0.05, bottom, 0.25, 0.32))
@@ -75,6 +79,8 @@ def draw_demo(
     plot_curves(0.54, f'training loss, {last["loss"]:.3f} at the end', loss=INK)
     plot_curves(0.09, f'top-1, raw {last["raw"]:.2f} %, EMA {last["EMA"]:.2f} %', raw=FAINT, EMA=RIGHT)
 
+    room = 0.063 * 13 * _POINTS  # of a text under an image
+
     def plot_images(top: float, heading: str, indices: List[int]) -> None:
         figure.text(0.345, top + 0.02, heading, color=INK, fontsize=11)
         for i, index in enumerate(indices):
@@ -85,9 +91,12 @@ def draw_demo(
             axes.set(xticks=[], yticks=[])
             prediction, target = int(probabilities[index].argmax()), int(targets[index])
             color = RIGHT if prediction == target else WRONG
-            label = f'{class_names[prediction][:10]}  {100 * probabilities[index, prediction]:.0f} %'
-            axes.set_xlabel(
-                label if prediction == target else f'{label}\nis {class_names[target][:10]}', color=color, fontsize=9)
+            name, percent = class_names[prediction], f'{100 * probabilities[index, prediction]:.0f} %'
+            line = f'{name}  {percent}'
+            lines = [line] if legible(line, 8, room) == legible(line, 8) else [name, percent]
+            if prediction != target:
+                lines.append(f'is {class_names[target]}')
+            axes.set_xlabel('\n'.join(plot_text(line, 8, room) for line in lines), color=color, fontsize=8)
             axes.spines[:].set(color=color, linewidth=2)
 
     # three rows from the first class to the last, and one of the images whose true class is least probable

@@ -5,7 +5,7 @@ from typing import Any, Dict, Sequence
 
 from matplotlib.figure import Figure
 
-from ..shared.style import dress_curves, FAINT, INK, RIGHT, WRONG
+from ..shared.style import dress_curves, FAINT, INK, plot_text, RIGHT, WRONG
 
 __all__ = ['draw_curves']
 
@@ -19,7 +19,7 @@ def draw_curves(file: Path, title: str, rows: Sequence[Dict[str, Any]]) -> None:
         rows: Rows of metrics.csv. What was not measured is NaN, and is not drawn.
     """
     figure = Figure(figsize=(9, 3.6), dpi=150, layout='constrained')
-    figure.suptitle(title, color=INK, fontsize=12, fontweight='bold', x=0.01, ha='left')
+    figure.suptitle(plot_text(title, 12, 540), color=INK, fontsize=12, fontweight='bold', x=0.01, ha='left')
     losses, precision = figure.subplots(1, 2)
     columns = {'loss': ('loss', INK), 'classification': ('classes', WRONG), 'bbox_regression': ('boxes', FAINT)}
     _plot(losses, rows, columns, factor=1, digits=3)

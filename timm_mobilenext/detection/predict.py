@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +19,7 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
 from ..shared.images import read_image
 from ..shared.paths import check_file, check_output_folder
-from ..shared.style import INK
+from ..shared.style import INK, legible, load_font
 from .ssdlite import SSDLite
 
 __all__ = ['draw_boxes', 'find_boxes', 'load_detector', 'run_predict']
@@ -123,12 +123,14 @@ def draw_boxes(image: Image.Image, boxes: Sequence[Dict[str, Any]], class_names:
     image = image.copy()
     draw = ImageDraw.Draw(image)
     unit = max(1, round(max(image.size) / 320))
-    font: Any = ImageFont.load_default(8 * unit)
+    size = 8 * unit
+    font = load_font(size)
     for box in reversed(boxes):  # the highest score on top
         color = _COLORS[list(class_names).index(box['class']) % len(_COLORS)]
         corners: Tuple[float, ...] = tuple(box['box'])
         draw.rectangle(corners, outline=color, width=unit)
-        label = f'{box["class"]} {100 * box["score"]:.0f}' if 'score' in box else box['class']
+        score = f' {100 * box["score"]:.0f}' if 'score' in box else ''
+        label = f'{legible(box["class"], size, image.width - font.getlength(score))}{score}'.strip()
         left, top, right, bottom = draw.textbbox((0, 0), label, font=font)
         x = min(corners[0], max(0, image.width - right))
         y = corners[1] - bottom - unit if corners[1] > bottom + unit else corners[1]

@@ -1,16 +1,22 @@
 """timm-mobilenext predict, and the weights that come with the package, on real photographs."""
+import io
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import Evil, hub_env, OFFLINE, run_cli, SHIPPED
 from PIL import Image
+from typer.testing import CliRunner
 
 import timm
 from timm.models import save_for_hf
 
 import timm_mobilenext
+from timm_mobilenext.cli.main import app, main
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
@@ -128,6 +134,13 @@ def test_model_on_the_hub_is_not_trusted(hub, on_hub, tmp_path):
         env, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', 'hf-hub:alice/nothing', code=1)
 
 
+@pytest.mark.parametrize('channels', [2, 4])
+def test_network_of_other_channels_is_told(tmp_path, channels):
+    result = predict(PHOTOGRAPHS / 'cat.jpg', '--model', save(tmp_path / 'model', num_classes=3, in_chans=channels))
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+    assert f'takes images of {channels} channels, and a photograph has 3 (colour) or 1 (greyscale)' in result.stderr
+
+
 def test_network_of_one_channel_takes_photographs(tmp_path):
     model = save(tmp_path / 'model', num_classes=3, in_chans=1)
     assert 'class 1' in run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', model)
@@ -187,7 +200,37 @@ def test_bad_image_is_told_in_one_line(tmp_path, how, words):
     file = break_image(tmp_path, how)
     error = run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', file, '-o', tmp_path / 'out.png', code=1)
     assert f'{file} {words}' in error
-    assert not (tmp_path / 'out.png').exists()
+    # what is not there is told before anything is done
+    assert (tmp_path / 'out.png').exists() == (how not in ('missing', 'folder'))
+
+
+def predict(*arguments):
+    return CliRunner().invoke(app, ['predict', *map(str, arguments)])
+
+
+def test_bad_images_do_not_keep_the_others_from_being_named(tmp_path):
+    bad = [tmp_path / f'{i}.jpg' for i in range(7)]
+    for file in bad:
+        file.write_text('no image')
+    result = predict(bad[0], PHOTOGRAPHS / 'cat.jpg', *bad[1:], PHOTOGRAPHS / 'owl.jpg', '-o', tmp_path / 'out.png')
+    assert result.exit_code == 1 and list(rows_of(result.stdout)) == ['cat.jpg', 'owl.jpg']
+    told = f'Error: 7 of 9 images cannot be read: {", ".join(map(str, bad[:5]))} and 2 more. Repair'
+    assert result.stderr.startswith(told) and (tmp_path / 'out.png').exists()
+    (tmp_path / 'out.png').unlink()
+    result = predict(*bad, '-o', tmp_path / 'out.png')
+    assert result.exit_code == 1 and not result.stdout and not (tmp_path / 'out.png').exists()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='other systems take no such names')
+def test_name_that_is_not_utf8_is_printed(tmp_path, monkeypatch):
+    shutil.copy(PHOTOGRAPHS / 'cat.jpg', os.fsencode(tmp_path) + b'/caf\xe9.jpg')
+    stdout = io.TextIOWrapper(io.BytesIO(), 'utf-8', 'strict')  # as most terminals have it
+    monkeypatch.setattr(sys, 'stdout', stdout)
+    monkeypatch.setattr(sys, 'argv', ['timm-mobilenext', 'predict', *map(str, tmp_path.iterdir())])
+    with pytest.raises(SystemExit) as end:
+        main()
+    stdout.seek(0)
+    assert not end.value.code and r'caf\udce9.jpg  cat' in stdout.read()
 
 
 @pytest.mark.parametrize('model, words', [

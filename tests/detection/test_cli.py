@@ -17,6 +17,7 @@ from timm_mobilenext.detection import create_ssdlite, SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import run_eval
 from timm_mobilenext.detection.export import export_onnx, run_export
+from timm_mobilenext.detection.predict import run_predict
 from timm_mobilenext.shared.errors import UserError
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
@@ -156,6 +157,21 @@ def test_predicts_on_any_image(untrained, tmp_path, make):
     run_cli(OFFLINE, 'detect', 'predict', untrained, tmp_path / 'odd.png', '-o', tmp_path / 'out', '--score-thresh', 0)
     with Image.open(tmp_path / 'out' / 'odd.png') as drawn, Image.open(tmp_path / 'odd.png') as given:
         assert drawn.size == given.size
+
+
+def test_bad_image_does_not_keep_the_others_from_being_done(untrained, tmp_path):
+    bad = tmp_path / 'bad.jpg'
+    bad.write_text('no image')
+    names = [file.stem for file in PHOTOGRAPHS[:2]]
+    with pytest.raises(UserError, match='bad.jpg cannot be read as an image'):
+        run_predict([PHOTOGRAPHS[0], bad, PHOTOGRAPHS[1]], str(untrained), tmp_path / 'out')
+    results = json.loads((tmp_path / 'out' / 'detections.json').read_text())
+    assert [result['file'] for result in results] == [str(file) for file in PHOTOGRAPHS[:2]]
+    assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == sorted(
+        ['detections.json', *(f'{name}.png' for name in names)])
+    with pytest.raises(UserError, match='bad.jpg cannot be read as an image'):
+        run_predict([bad], str(untrained), tmp_path / 'nothing')
+    assert not (tmp_path / 'nothing').exists()
 
 
 def test_bad_input_is_told_in_one_line(untrained, tmp_path):

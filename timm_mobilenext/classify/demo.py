@@ -316,7 +316,7 @@ def claim_output(output: Path) -> None:
 def name_photographs(output: Path, console: Console) -> None:
     """ Name the photographs of the package by the weights of the package, in a table and in a picture."""
     console.print(f'{SHIPPED}, whose weights come with this package, names photographs:\n')
-    predictions = name_images(load_model(SHIPPED), PHOTOGRAPHS, 3, console)
+    predictions, _ = name_images(load_model(SHIPPED), PHOTOGRAPHS, 3, console)
     print_table(predictions, console)
     with replacing(output / NAMED) as file:
         draw_predictions(file, SHIPPED, predictions)

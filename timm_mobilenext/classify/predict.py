@@ -4,7 +4,7 @@ Nothing here knows MobileNeXt: any model of timm with weights will do.
 """
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
@@ -20,12 +20,13 @@ from ..shared.device import check_device
 from ..shared.errors import first_line, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
-from ..shared.images import read_image
+from ..shared.images import check_all_read, read_image
 from .arguments import check_predict
 from .load import check_name, load_model
 
 __all__ = ['name_images', 'Prediction', 'print_table', 'run_predict']
 
+_MODES = {1: 'L', 3: 'RGB'}  # of PIL, for so many channels
 _SHOWN = 400  # pixels of a side in a picture
 
 
@@ -46,6 +47,8 @@ def run_predict(
 ) -> None:
     """ Name what is in images, print a table, and draw a picture if there is an output.
 
+    An image that cannot be read does not keep the others from being named.
+
     Args:
         files: Images.
         model_name: Model of timm, `local-dir:` and a Hub folder, or `hf-hub:` and a repository.
@@ -63,14 +66,16 @@ def run_predict(
         need('matplotlib', extra='demo')
     console = create_table_console()
     model = load_model(model_name).to(device)
-    predictions = name_images(model, files, top_k, console, device)
-    print_table(predictions, console)
-    if output is not None:
+    predictions, bad = name_images(model, files, top_k, console, device)
+    if predictions:
+        print_table(predictions, console)
+    if predictions and output is not None:
         from .plots import draw_predictions
 
         with replacing(output) as new:
             draw_predictions(new, model_name, predictions)
         console.print(f'\npicture  {output}', soft_wrap=True)
+    check_all_read(bad, len(files))
 
 
 def name_classes(model: Any) -> Callable[[int], str]:
@@ -98,7 +103,7 @@ def name_images(
         top_k: int,
         console: Console,
         device: str = 'cpu',
-) -> List[Prediction]:
+) -> Tuple[List[Prediction], Dict[Path, UserError]]:
     """ Name the most probable classes of each image.
 
     Args:
@@ -108,16 +113,27 @@ def name_images(
         console: Console that shows the progress.
         device: Device of torch.
 
+    Returns:
+        What the model says of each image that can be read, and the errors of the others.
+
     Raises:
-        UserError: If an image cannot be read, or if the model does not work at the size of its images.
+        UserError: If the model does not take photographs, or does not work at the size of its images.
     """
     config = resolve_data_config(model=model, use_test_size=True)
     transform: Any = create_transform(**config)
-    mode = 'L' if config['input_size'][0] == 1 else 'RGB'
+    channels = config['input_size'][0]
+    if channels not in _MODES:
+        raise UserError(f'The model takes images of {channels} channels, and a photograph has 3 (colour) or 1'
+                        ' (greyscale): give a model of 3 or 1.')
     name = name_classes(model)
     predictions = []
+    bad: Dict[Path, UserError] = {}
     for file in track(files, 'naming images', console=console, transient=True, disable=not console.is_terminal):
-        image = read_image(file).convert(mode)
+        try:
+            image = read_image(file).convert(_MODES[channels])
+        except UserError as e:
+            bad[file] = e
+            continue
         try:
             probabilities = model(transform(image)[None].to(device))[0].softmax(0)
         except (AssertionError, RuntimeError, ValueError) as e:
@@ -127,7 +143,7 @@ def name_images(
         classes = [(name(int(i)), float(p)) for i, p in zip(top.indices, top.values, strict=True)]
         image.thumbnail((_SHOWN, _SHOWN))  # enough for a picture, and many fit into memory
         predictions.append(Prediction(file, image, classes))
-    return predictions
+    return predictions, bad
 
 
 def print_table(predictions: Sequence[Prediction], console: Console) -> None:

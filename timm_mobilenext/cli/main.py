@@ -2,6 +2,8 @@
 
 A command first checks what it can, then imports its tool. So help and most errors need nothing slow.
 """
+import io
+import sys
 from pathlib import Path
 from typing import Annotated, List, Optional
 
@@ -154,5 +156,9 @@ def cards(
 
 def main() -> None:
     """ Console entry point."""
+    # names of files and of classes that the terminal cannot show, or that are not UTF-8, are no reason to stop
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     app()
 

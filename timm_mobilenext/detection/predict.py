@@ -17,7 +17,7 @@ from ..shared.console import create_table_console
 from ..shared.device import check_device
 from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
-from ..shared.images import read_image
+from ..shared.images import check_all_read, read_image
 from ..shared.paths import check_file, check_output_folder
 from ..shared.style import INK, legible, load_font
 from .ssdlite import SSDLite
@@ -65,6 +65,8 @@ def run_predict(
 ) -> None:
     """ Find boxes in images, draw them, and print a table.
 
+    An image that cannot be read does not keep the others from being done.
+
     Args:
         files: Images.
         model_name: Folder of a detector, or `hf-hub:` and a repository.
@@ -87,23 +89,30 @@ def run_predict(
         if (output / f'{file.stem}.png').resolve() == file.resolve():
             raise UserError(f'{file} would be replaced by its picture: give another folder than {output}.')
     model = load_detector(model_name, device)
-    output.mkdir(parents=True, exist_ok=True)
     table = Table('image', 'boxes', 'of', box=None, pad_edge=False, header_style='bold')
     table.columns[1].justify = 'right'
     results = []
+    bad: Dict[Path, UserError] = {}
     for file in track(files, 'finding boxes', console=console, transient=True, disable=not console.is_terminal):
-        image = read_image(file).convert('RGB')
+        try:
+            image = read_image(file).convert('RGB')
+        except UserError as e:
+            bad[file] = e
+            continue
         found = [box for box in find_boxes(model, image, device) if box['score'] >= score_thresh]
         results.append(dict(file=str(file), boxes=found))
+        output.mkdir(parents=True, exist_ok=True)
         with replacing(output / f'{file.stem}.png') as new:
             draw_boxes(image, found, model.class_names).save(new, format='PNG')
         counts = {name: sum(box['class'] == name for box in found) for name in model.class_names}
         summary = ', '.join(f'{count} {name}' for name, count in counts.items() if count)
         table.add_row(Text(file.name), str(len(found)), Text(summary))
-    with replacing(output / 'detections.json') as new:
-        new.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
-    console.print(table)
-    console.print(f'\nwritten  {output}: a PNG for each image, detections.json', soft_wrap=True)
+    if results:
+        with replacing(output / 'detections.json') as new:
+            new.write_text(json.dumps(results, indent=1) + '\n', encoding='utf-8')
+        console.print(table)
+        console.print(f'\nwritten  {output}: a PNG for each image, detections.json', soft_wrap=True)
+    check_all_read(bad, len(files))
 
 
 @torch.inference_mode()

@@ -1,12 +1,15 @@
 """ Photographs, read as people see them"""
 from pathlib import Path
+from typing import Dict
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import UserError
 
-__all__ = ['read_image']
+__all__ = ['check_all_read', 'read_image']
+
+_MAX_LISTED = 5  # files that a message lists
 
 
 def read_image(file: Path, turn: bool = True) -> Image.Image:
@@ -30,3 +33,13 @@ def read_image(file: Path, turn: bool = True) -> Image.Image:
         return image
     except Exception as e:  # bytes that are not an image lead to errors of every kind
         raise UserError(f'{file} cannot be read as an image ({type(e).__name__}): repair it or leave it out.') from e
+
+
+def check_all_read(bad: Dict[Path, UserError], count: int) -> None:
+    """ Raise a UserError if some of so many images could not be read. Call it when the others are done."""
+    if len(bad) == 1:
+        raise next(iter(bad.values()))
+    if bad:
+        files = ', '.join(str(file) for file in list(bad)[:_MAX_LISTED])
+        more = f' and {len(bad) - _MAX_LISTED} more' if len(bad) > _MAX_LISTED else ''
+        raise UserError(f'{len(bad)} of {count} images cannot be read: {files}{more}. Repair them or leave them out.')

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -293,6 +294,13 @@ def test_images(folder):
     assert torch.equal(load_images(folder, 'train', 16, 40, seed=1).pixels, images.pixels)
     assert not torch.equal(load_images(folder, 'train', 16, 40, seed=2).pixels, images.pixels)
     assert set(load_images(folder, 'val', 16, 20).targets.tolist()) == {0, 1}
+
+
+def test_hidden_folder_is_not_a_class(tmp_path):
+    folder = colour_folder(tmp_path, 2)
+    shutil.copytree(folder / 'train' / 'dark', folder / 'train' / '.ipynb_checkpoints')
+    with pytest.raises(UserError, match='.ipynb_checkpoints is a hidden folder with images'):
+        load_images(folder, 'train', 16, 4)
 
 
 def test_command(folder, tmp_path):

@@ -28,7 +28,7 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.images import read_image
 from ..shared.names import check_model
-from ..shared.paths import SPLITS
+from ..shared.paths import check_not_hidden, SPLITS
 from .settings import AnalysisSettings, check_paths
 
 __all__ = [
@@ -377,7 +377,7 @@ def load_images(data_dir: Path, split: str, img_size: int, count: int, seed: int
         seed: Seed of the choice.
 
     Raises:
-        UserError: If there are too few images, or if one cannot be read.
+        UserError: If there are too few images, if some are in a hidden folder, or if one cannot be read.
     """
     names = next((names for names in SPLITS.values() if split in names), (split,))
     folder = next((data_dir / name for name in (split, *names) if (data_dir / name).is_dir()), data_dir / split)
@@ -387,6 +387,7 @@ def load_images(data_dir: Path, split: str, img_size: int, count: int, seed: int
         raise UserError(f'{data_dir} has no images of a split {shown(split)!r}: put some into a folder for each class'
                         f' in {shown(str(data_dir / split))}.') from None
     files = reader.samples
+    check_not_hidden(folder, (file for file, _ in files))
     num_classes = len(reader.class_to_idx)
     if num_classes < 2:
         raise UserError(f'{data_dir} has one class in its split {split!r}: two or more are needed.')

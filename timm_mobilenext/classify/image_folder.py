@@ -16,7 +16,7 @@ from timm.data import create_dataset, get_img_extensions
 
 from ..shared.console import create_console
 from ..shared.errors import UserError
-from ..shared.paths import find_splits
+from ..shared.paths import check_not_hidden, find_splits
 
 __all__ = ['check_image_folder', 'run_check']
 
@@ -66,6 +66,7 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
         except RuntimeError:
             raise UserError(
                 f'{folder} has no images that {read}: put some into a folder for each class there.') from None
+        check_not_hidden(folder, (file for file, _ in reader.samples))
         leaves, told = _walk(folder, {file for file, _ in reader.samples})
         samples += reader.samples
         counts[task] = len(reader.samples)
@@ -93,24 +94,17 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
 
 
 def _walk(folder: Path, images: Set[str]) -> Tuple[Set[str], List[str]]:
-    """ Names of the innermost folders of a split, and notes on what timm makes of it.
-
-    Raises:
-        UserError: If a hidden folder has images, for timm trains on them.
-    """
+    """ Names of the innermost folders of a split, and notes on what timm makes of it."""
     leaves: Set[str] = set()
     places: Dict[str, List[str]] = defaultdict(list)  # folders with images, by the class that timm takes them for
     passed_over: Counter = Counter()
     for root, subfolders, files in os.walk(str(folder), followlinks=True):  # as timm walks
         place = Path(root).relative_to(folder)
-        has_images = any(os.path.join(root, file) in images for file in files)
         if any(part.startswith('.') for part in place.parts):
-            if has_images:
-                raise UserError(f'{root} is a hidden folder with images, and timm would train on them: remove it.')
             continue
         if not subfolders and place.parts:
             leaves.add(place.name)
-        if has_images:
+        if any(os.path.join(root, file) in images for file in files):
             places[place.name].append(place.as_posix())
         passed_over.update(
             Path(file).suffix.lower() or 'without a suffix' for file in files

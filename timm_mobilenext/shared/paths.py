@@ -1,10 +1,13 @@
 """ Paths that a user gives, checked before anything slow is imported"""
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Iterable
 
 from .errors import UserError
 
-__all__ = ['check_file', 'check_folder', 'check_new_folder', 'check_output_folder', 'find_splits', 'SPLITS']
+__all__ = [
+    'check_file', 'check_folder', 'check_new_folder', 'check_not_hidden', 'check_output_folder', 'find_splits',
+    'SPLITS',
+]
 
 # names of the two splits of an image folder, as timm knows them
 SPLITS = {
@@ -35,6 +38,13 @@ def check_folder(folder: Path, expected: str) -> None:
     """
     if not folder.is_dir():
         raise UserError(f'{folder} is not a folder: give {expected}.')
+
+
+def check_not_hidden(folder: Path, images: Iterable[str]) -> None:
+    """ Raise a UserError if images of a split are in a hidden folder, for timm takes it for a class like any other."""
+    for place in dict.fromkeys(Path(image).parent for image in images):
+        if any(part.startswith('.') for part in place.relative_to(folder).parts):
+            raise UserError(f'{place} is a hidden folder with images, and timm would train on them: remove it.')
 
 
 def check_output_folder(folder: Path) -> None:

@@ -69,7 +69,7 @@ def rel_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def colour_folder(root: Path, count: int) -> Path:
-    """Image folder of two classes that colour tells apart, so many images of each to train and to validate."""
+    """Image folder of two classes of different colours, with so many images of each to train and to validate."""
     generator = np.random.RandomState(0)
     for split in ('train', 'validation'):
         for number, name in enumerate(('dark', 'light')):

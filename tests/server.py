@@ -1,4 +1,4 @@
-"""A web server on loopback that serves bytes, and fails as it is told to."""
+"""A web server on loopback that serves bytes, and fails on request."""
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Callable, Dict, List, Optional
@@ -68,7 +68,7 @@ def status(code: int, **headers: str) -> Failure:
 
 
 def whole(handler, content: bytes, kind: str = 'application/octet-stream') -> bool:
-    """Answer with this, whatever part of it was asked for."""
+    """Answer with all of this, even if a part was asked for."""
     handler.send_response(200)
     handler.send_header('Content-Type', kind)
     handler.send_header('Content-Length', str(len(content)))

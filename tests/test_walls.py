@@ -1,4 +1,4 @@
-"""The walls of the house, read from the imports of its files; CONTRIBUTING tells them in words."""
+"""The walls of the house, read from the imports of its files. CONTRIBUTING.md describes them."""
 import ast
 import re
 from graphlib import TopologicalSorter

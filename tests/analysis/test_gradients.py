@@ -47,7 +47,7 @@ def rows(file):
 
 
 def difference(loss, x, step=1e-5):
-    """Norm of the gradient of a loss by x, each number of which is moved in turn."""
+    """Norm of the gradient of a loss by x, where each number of x is moved in turn."""
     square = 0.
     flat = x.view(-1)
     for i in range(len(flat)):
@@ -193,7 +193,7 @@ def test_measuring_changes_nothing():
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in find_blocks(model, 'it').values())
 
 
-def test_no_finite_gradient_is_told():
+def test_gradient_that_is_not_finite_is_reported():
     model = timm.create_model('mobilenext_035', num_classes=10)
     data = batches()
     data[1][0][0] = math.nan
@@ -213,7 +213,7 @@ class Explode(torch.autograd.Function):
         return gradient * math.nan
 
 
-def test_no_finite_gradient_of_a_finite_loss_is_told():
+def test_gradient_that_is_not_finite_of_a_finite_loss_is_reported():
     model = timm.create_model('mobilenext_035', num_classes=10)
     model.blocks[3][1].conv_dw1.register_forward_pre_hook(lambda module, inputs: (Explode.apply(inputs[0]),))
     with pytest.raises(ValueError, match=r'^The gradient at block blocks\.\d\.\d in batch 0 is not finite\.$'):
@@ -262,7 +262,7 @@ def test_narrow_shortcuts_keep_the_blocks_that_are_compared():
     assert last['narrow'] == pytest.approx(last['wide'])
 
 
-def test_no_blocks_are_told():
+def test_network_without_blocks_is_reported():
     with pytest.raises(ValueError, match='^cait has no blocks to measure. Looked for .*; its modules are .*, blocks'):
         find_blocks(timm.create_model('cait_xxs24_224', device='meta'), 'cait')
     with pytest.raises(ValueError) as e:

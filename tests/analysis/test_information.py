@@ -56,7 +56,7 @@ def test_gaussian_pairs_at_the_command(estimator, dimensions, samples, error):
 
 
 @pytest.mark.parametrize('within, error', [(0.5, 0.1), (0.2, 0.25)])
-def test_clusters_are_found_to_tell_too_much(within, error):
+def test_clusters_give_too_much_information(within, error):
     """Ten clusters in 9 of 16 dimensions, as classes of a trained network: the known errors of both estimators."""
     corners = torch.linalg.svd(torch.eye(10, dtype=torch.float64) - 0.1).U[:, :9]  # of a simplex
     centers = corners * math.sqrt(10 * (1 - within ** 2))  # so that each dimension has variance 1
@@ -141,7 +141,7 @@ def test_too_few_samples(estimator):
 
 
 class Known(nn.Module):
-    """Blocks of which it is known what they keep."""
+    """Blocks that are known to keep certain things."""
 
     def __init__(self):
         super().__init__()
@@ -283,7 +283,7 @@ def test_norms_of_checkpoints_stay_as_they_are(tmp_path):
     assert reads[0.] != reads[1.]
 
 
-def test_blocks_that_run_twice_are_told():
+def test_blocks_that_run_twice_are_reported():
     model = Known()
     twice = nn.Sequential(model, model)
     with pytest.raises(ValueError, match='^Block 0 runs more than once for an image'):
@@ -291,7 +291,7 @@ def test_blocks_that_run_twice_are_told():
             twice, {'0': model}, torch.randn(300, 3, 8, 8).split(100), torch.arange(300) % 2, dimensions=2)
 
 
-def test_no_finite_number_and_too_few_dimensions():
+def test_numbers_that_are_not_finite_and_too_few_dimensions():
     model = Known()
     images = torch.randn(300, 3, 8, 8)
     images[0, 0, 0, 0] = math.inf

@@ -17,7 +17,7 @@ def test_another_networks_checkpoint(message_of, create_from):
 
 @pytest.mark.parametrize('count', [1, 12])
 def test_missing_and_extra_keys_are_named(message_of, create_from, count):
-    """timm loads weights for another number of classes without being strict: what is missing would stay random."""
+    """timm is not strict with weights for other classes. Missing weights would stay random."""
     weights = dict(load_golden('mnext_w100').state_dict)
     missing = [key for key in weights if key.startswith('features.5') and key.endswith('weight')]
     missing += [key for key in weights if key.startswith('features.6') and key.endswith('weight')]
@@ -65,7 +65,7 @@ def test_load_into_any_model_of_timm(message_of):
 
 @pytest.mark.parametrize('num_classes', [1000, 3, 0])
 def test_fit_without_the_head_on_the_meta_device(num_classes, message_of):
-    """For a backbone: whatever classes the checkpoint has, and every other tensor checked."""
+    """A backbone takes a checkpoint with any classes. Every other tensor is checked."""
     model = timm.create_model('mobilenext_035', device='meta')
     weights = timm.create_model('mobilenext_035', num_classes=num_classes).state_dict()
     fitted = fit_state_dict(weights, model, head=False)

@@ -54,7 +54,7 @@ def test_second_time_from_the_cache(official, server, tmp_path):
     ([status(503, Retry_After='0')], [None, None]),
     ([status(429, Retry_After='0'), status(502)], [None, None, None]),
 ], ids=['dropped', 'dropped twice', 'no ranges', '503', '429, 502'])
-def test_goes_on_after(failures, ranges, official, server, tmp_path):
+def test_download_continues_after(failures, ranges, official, server, tmp_path):
     server.failures = failures
     assert is_golden(official(tmp_path))
     assert [asked[:6] if asked else None for asked in server.requests] == ranges
@@ -69,7 +69,7 @@ def test_goes_on_after(failures, ranges, official, server, tmp_path):
     ([page], ['a web page', 'is not used'], []),
     ([truncated], ['another file', 'is not used', 'expected'], []),
 ], ids=['dropped', '404', '503', '503 for an hour', 'web page', 'truncated'])
-def test_is_told_and_repeated(message_of, failures, words, left, official, server, tmp_path):
+def test_fault_is_reported_and_a_repeat_works(message_of, failures, words, left, official, server, tmp_path):
     server.failures = failures
     message = message_of(official, tmp_path)
     assert all(word in message for word in [FILE, *words]), message
@@ -164,7 +164,7 @@ def test_processes_at_once(official, server, tmp_path):
     assert is_golden(official(tmp_path))
 
 
-def test_cache_that_can_not_be_written(message_of, official, tmp_path):
+def test_cache_that_cannot_be_written(message_of, official, tmp_path):
     (tmp_path / 'file').write_text('no folder')
     message = message_of(official, tmp_path / 'file' / 'cache')
     assert 'cannot be written' in message and 'cache_dir' in message

@@ -42,7 +42,7 @@ def test_listed():
 
 
 def test_shipped_weights_leave_the_model_as_it_was():
-    """timm takes the first tag with weights for the default, and what is marked only after it."""
+    """timm takes the first tag with weights as the default. A marked tag comes second."""
     model = timm.create_model('mobilenext_050')
     assert model.num_classes == 1000 and model.pretrained_cfg['input_size'] == (3, 224, 224)
     assert timm.get_pretrained_cfg('mobilenext_050').tag == 'untrained'
@@ -60,7 +60,7 @@ def test_shipped_weights_need_no_network_and_start_a_training_on_other_classes()
 
 
 @pytest.mark.parametrize('name', ['mobilenext_050', 'mobilenext_140', 'mobilenext_100_id033'])
-def test_no_weights_are_never_random_ones(name):
+def test_missing_weights_are_never_replaced_by_random_ones(name):
     with pytest.raises(RuntimeError, match='No pretrained weights exist'):
         timm.create_model(name, pretrained=True)
 

@@ -1,4 +1,4 @@
-"""Files that anyone may have written: what is read of them, what is refused, and that nothing is executed."""
+"""Files that anyone may have written: parts are read, parts are refused, and nothing is executed."""
 import argparse
 import io
 import pickle
@@ -34,7 +34,7 @@ def test_pickle_that_wants_to_run_code(message_of, pin, tmp_path, zipped):
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_weights_that_are_no_numbers(message_of, create_from, value):
+def test_weights_that_are_not_numbers(message_of, create_from, value):
     weights = {key: value.clone() for key, value in load_golden('mnext_w100').state_dict.items()}
     weights['features.3.conv.0.weight'][0] = value
     message = message_of(create_from, 'mobilenext_100', weights)

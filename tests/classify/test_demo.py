@@ -70,15 +70,15 @@ def test_trains_saves_reloads_and_draws(image_folder, tmp_path):
         reload_difference(tmp_path / 'out' / 'model', image_folder, 8, torch.zeros(12, 3))
 
 
-def test_bad_image_folder_is_told_in_one_line(image_folder, tmp_path):
-    """tests/classify/test_image_folder.py has all that can be wrong with one."""
+def test_bad_image_folder_is_reported_in_one_line(image_folder, tmp_path):
+    """tests/classify/test_image_folder.py has all the faults."""
     folder = tmp_path / 'images'
     shutil.copytree(image_folder / 'train', folder / 'train')
     error = demo('--data-dir', folder, '--output', tmp_path / 'out', *QUICK, code=1)
     assert 'no validation or val folder' in error
 
 
-def test_folder_of_others_is_left_alone(image_folder, tmp_path):
+def test_folder_that_is_not_ours_is_left_alone(image_folder, tmp_path):
     (tmp_path / 'thesis.txt').write_text('three years of work')
     error = demo('--data-dir', image_folder, '--output', tmp_path, *QUICK, code=1)
     assert 'is not empty and not from this demo' in error

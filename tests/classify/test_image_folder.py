@@ -1,4 +1,4 @@
-"""timm-mobilenext check: what is wrong with an image folder is told before a training."""
+"""timm-mobilenext check: it reports faults of an image folder before a training."""
 import shutil
 
 import pytest
@@ -107,11 +107,11 @@ def break_folder(folder, how):
     ('corrupt image', ['0.png', 'cannot be read as an image']),
     ('half an image', ['1.png', 'cannot be read as an image']),
 ])
-def test_bad_folder_is_told_in_one_line(folder, how, words):
+def test_bad_folder_is_reported_in_one_line(folder, how, words):
     break_folder(folder, how)
     error = check(folder, code=1)
     assert error.startswith('Error: ') and all(word in error for word in words), error
 
 
-def test_another_number_of_classes_than_expected_is_told(folder):
+def test_unexpected_number_of_classes_is_reported(folder):
     assert 'has 3 classes, not 10: give --num-classes 3' in check(folder, '--num-classes', 10, code=1)

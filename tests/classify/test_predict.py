@@ -74,7 +74,7 @@ def save(folder, label_names=None, descriptions=None, **kwargs):
     ({'0': 'one', '1': 'two', '2': 'three'}, None, 'two'),
     (['one', 'two', 'three'], {'two': 'the second of three, and a long name for it'}, 'the second of three, and a'),
 ])
-def test_classes_have_the_names_that_the_folder_tells(tmp_path, label_names, descriptions, name):
+def test_classes_have_the_names_that_the_folder_gives(tmp_path, label_names, descriptions, name):
     model = save(tmp_path / 'model', label_names, descriptions, num_classes=3)
     row = run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', model, '--topk', 1).splitlines()[1]
     assert row.removeprefix('cat.jpg').strip().startswith(name)
@@ -88,7 +88,7 @@ def test_classes_of_imagenet_have_their_names(tmp_path):
 
 @pytest.fixture
 def on_hub(hub, tmp_path):
-    """Alice's model of three classes, of which it is sure of the second, in a commit before one of other names."""
+    """Alice's model of three classes, sure of the second one. A later commit has other names."""
     save(tmp_path / 'model', ['one', 'two', 'three'], num_classes=3)
     hub.create('alice/model')
     files = {name: (tmp_path / 'model' / name).read_bytes() for name in ('config.json', 'model.safetensors')}
@@ -196,7 +196,7 @@ def break_image(tmp_path, how):
     ('half', 'cannot be read as an image'),
     ('empty', 'cannot be read as an image'),
 ])
-def test_bad_image_is_told_in_one_line(tmp_path, how, words):
+def test_bad_image_is_reported_in_one_line(tmp_path, how, words):
     file = break_image(tmp_path, how)
     error = run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', file, '-o', tmp_path / 'out.png', code=1)
     assert f'{file} {words}' in error
@@ -246,7 +246,7 @@ def test_name_that_is_not_utf8_is_printed(tmp_path, monkeypatch):
     ('resnet18.a1_in1k', 'timm/resnet18.a1_in1k is not in the cache'),
     ('vit_small_patch16_224.dino', 'has no classifier'),
 ])
-def test_model_without_weights_is_told_in_one_line(model, words):
+def test_model_without_weights_is_reported_in_one_line(model, words):
     assert words in run_cli(OFFLINE, 'predict', PHOTOGRAPHS / 'cat.jpg', '--model', model, code=1)
 
 
@@ -256,7 +256,7 @@ def test_model_without_weights_is_told_in_one_line(model, words):
     ('folder.png', 'is a folder'),
     ('image.png', 'is one of the images'),
 ])
-def test_bad_output_is_told_in_one_line(tmp_path, output, words):
+def test_bad_output_is_reported_in_one_line(tmp_path, output, words):
     (tmp_path / 'folder.png').mkdir()
     Image.new('RGB', (8, 8)).save(tmp_path / 'image.png')
     assert words in run_cli(OFFLINE, 'predict', tmp_path / 'image.png', '-o', tmp_path / output, code=1)

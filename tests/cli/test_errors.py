@@ -43,7 +43,7 @@ def end(monkeypatch, tmp_path):
 
 
 class Broken(Dataset):
-    """ Images of which one, in a worker process, is damaged."""
+    """ Images, one of them damaged, read in a worker process."""
 
     def __len__(self):
         return 1
@@ -157,7 +157,7 @@ def test_address_is_that_of_the_metadata(monkeypatch, urls, address):
 
 @pytest.mark.parametrize('arguments', [['--help'], ['check', 'images']])
 def test_closed_pipe_ends_quietly(tmp_path, arguments):
-    """ As `| head` leaves it: nobody reads what is printed."""
+    """ `| head` ends early, and then nobody reads the output."""
     from helpers import colour_folder
 
     colour_folder(tmp_path / 'images', 2)

@@ -174,7 +174,7 @@ def test_bad_image_does_not_keep_the_others_from_being_done(untrained, tmp_path)
     assert not (tmp_path / 'nothing').exists()
 
 
-def test_bad_input_is_told_in_one_line(untrained, tmp_path):
+def test_bad_input_is_reported_in_one_line(untrained, tmp_path):
     photograph = PHOTOGRAPHS[0]
     (tmp_path / 'cut.jpg').write_bytes(photograph.read_bytes()[:5000])
     shutil.copy(photograph, tmp_path / 'twin.jpg')

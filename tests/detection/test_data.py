@@ -1,4 +1,4 @@
-"""COCO's and Pascal VOC's formats: what is read, and what is told before anything is trained on it."""
+"""COCO's and Pascal VOC's formats: how they are read, and which faults are reported before a training."""
 import json
 import shutil
 
@@ -127,7 +127,7 @@ def test_boxes_of_parts_are_not_the_boxes(voc):
     ([90, 70, 30, 30], [[90., 70., 100., 80.]], '1 boxes that reach out of their image are cut'),
     ([-0.5, 0, 100.9, 80], [[0., 0., 100., 80.]], None),
 ])
-def test_boxes_that_can_not_be_are_counted(coco, bbox, boxes, note):
+def test_impossible_boxes_are_counted(coco, bbox, boxes, note):
     coco.data['annotations'] = [dict(id=1, image_id=69, category_id=3, bbox=bbox)]
     split = coco.load()
     assert split.samples[1].boxes == boxes
@@ -489,7 +489,7 @@ def test_truncated_photograph_is_named_when_it_is_read(voc):
         DetectionDataset(load_split(voc, 'train'))[0]
 
 
-def test_augmentation_keeps_boxes_on_what_they_are_around(tmp_path, coco):
+def test_augmentation_keeps_boxes_around_their_objects(tmp_path, coco):
     """A white square stays in its box, however the image is cut, moved and flipped."""
     image = Image.new('RGB', (100, 80))
     image.paste((255, 255, 255), (20, 30, 60, 70))

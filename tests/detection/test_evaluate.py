@@ -87,7 +87,7 @@ def test_nothing_found_is_nothing(hard):
     assert set(voc_figures(split, []).values()) == {0.}
 
 
-def test_figures_do_not_depend_on_order_nor_change_what_they_are_given(hard):
+def test_figures_do_not_depend_on_order_and_leave_their_arguments_alone(hard):
     split = load_split(hard, 'truth.json')
     detections = read_detections(hard / 'detections.json', split)
     before = copy.deepcopy(detections)
@@ -218,7 +218,7 @@ def test_stored_detections_go_by_the_names_of_classes(tmp_path):
     ('[{"image_id": 5, "category_id": 10, "bbox": [1, 2, 3, 4], "score": 1}]', 'is of image 5'),
     ('[{"image_id": 100, "category_id": 5, "bbox": [1, 2, 3, 4], "score": 1}]', 'is of category 5'),
 ])
-def test_detections_that_can_not_be_are_told(hard, tmp_path, detections, told):
+def test_impossible_detections_are_reported(hard, tmp_path, detections, told):
     (tmp_path / 'detections.json').write_text(detections)
     with pytest.raises(ValueError, match=told):
         read_detections(tmp_path / 'detections.json', load_split(hard, 'truth.json'))

@@ -324,7 +324,7 @@ def test_pretrained_weights_of_timm_are_loaded_below():
     (dict(class_names=['cat']), 'There are 1 class names for 3 classes'),
     (dict(pretrained=True, checkpoint_path='a.pth'), 'give one of them'),
 ])
-def test_bad_arguments_are_told_in_one_line(arguments, told):
+def test_bad_arguments_are_reported_in_one_line(arguments, told):
     with pytest.raises(ValueError, match=told) as caught:
         small(**arguments)
     assert '\n' not in str(caught.value)

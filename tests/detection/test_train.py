@@ -200,12 +200,12 @@ def test_batch_larger_than_the_data_is_refused(tmp_path):
     assert 'has 8 images, fewer than a batch of 9' in train(tmp_path / 'out', '--batch-size', 9, code=1)
 
 
-def test_loss_that_is_no_number_stops_with_the_files(tmp_path):
+def test_loss_that_is_not_a_number_stops_and_names_the_files(tmp_path):
     told = train(tmp_path / 'out', '--epochs', 9, '--lr', 1e12, code=1)
     assert 'The loss is' in told and 'step' in told and '.jpg' in told
 
 
-def test_weights_that_are_no_numbers_are_not_kept(tmp_path):
+def test_weights_that_are_not_numbers_are_not_kept(tmp_path):
     told = train(tmp_path / 'out', '--batch-size', 8, '--epochs', 1, '--lr', 3e38, code=1)
     assert 'Some weights are not finite after epoch 1' in told
     assert not (tmp_path / 'out' / 'training.pth').exists() and not (tmp_path / 'out' / 'last').exists()
@@ -236,7 +236,7 @@ def test_scaler_of_half_precision_resumes(tmp_path):
     (('--opt', 'sdg'), 'timm cannot create the optimizer sdg'),
     (('--lr', '-1'), 'timm cannot create the optimizer sgd'),
 ])
-def test_settings_that_can_not_be_are_told(tmp_path, arguments, told):
+def test_impossible_settings_are_reported(tmp_path, arguments, told):
     assert told in train(tmp_path / 'out', *arguments, code=1)
 
 

@@ -80,7 +80,7 @@ def test_sentences(none, verdict):
     assert verdict[:40] in text
 
 
-def test_widths_are_no_repeats():
+def test_widths_are_not_repeats():
     pairs = ('wide', 'none'), ('wide-050', 'narrow-050')
     rows = [row('wide', 1, 75), row('none', 1, 74), row('wide-050', 1, 77), row('narrow-050', 1, 76)]
     assert 'not decided, fewer than 3 seeds: +1.00, +1.00 points.' in ablations.judge(rows, 'it', 1.5, pairs)
@@ -99,7 +99,7 @@ def test_widths_are_no_repeats():
     assert '+3.00 points in the mean of 2 widths, 7 paired runs in all, 95 % interval +2.12 to +3.88' in text
 
 
-def test_costs_that_differ_are_told():
+def test_costs_that_differ_are_reported():
     rows = [row('before', 1, 70), row('after', 1, 71)]
     assert ablations.judge(rows, 'it', 0.6, (('before', 'after'),)).endswith(
         '-1.00 points. The first has 671,394 parameters and 6.05M MACs, the second 662,362 and 6.04M.')

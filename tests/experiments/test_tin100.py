@@ -189,7 +189,7 @@ print('Test (EMA): [  39/39]  Time: 0.037 (0.247)  Loss:   4.270 ( 3.1)  Acc@1: 
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='python -P needs Python 3.11')
-def test_run_goes_on_where_it_was(tmp_path, call, monkeypatch):
+def test_run_continues_where_it_was(tmp_path, call, monkeypatch):
     monkeypatch.setitem(tin100.TABLES, 'headline', tin100.Table([tin100.Arm('mobilenext_035', 2)], []))
     (tmp_path / 'train.py').write_text(TRAIN)
     results = '--results', tmp_path / 'results'

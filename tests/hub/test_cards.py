@@ -71,7 +71,7 @@ def test_card_is_what_the_hub_reads(name):
         assert data.eval_results is None and 'pretrained=True' not in card.content
 
 
-def test_card_of_shipped_weights_tells_of_them_and_of_no_path_here():
+def test_card_of_shipped_weights_describes_them_and_shows_no_local_path():
     card, cfg = card_of(SHIPPED), timm.get_pretrained_cfg(SHIPPED)
     assert card.data.license == 'apache-2.0' and card.data.datasets == ['uoft-cs/cifar10']
     top1, top5 = (result.metric_value for result in card.data.eval_results)

@@ -68,7 +68,7 @@ def test_official_file(name, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize('name', ['mobilenext_s', 'mobilenext_l_ghost'])
 def test_unknown_file_is_identified(name, tmp_path):
-    """The same networks, of files that no digest tells of."""
+    """The same networks, from files with an unknown digest."""
     file = tmp_path / 'model_best.pth.tar'
     file.write_bytes(authors_checkpoint(name))
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
@@ -79,7 +79,7 @@ def test_unknown_file_is_identified(name, tmp_path):
     assert not {'license', 'tag', 'notes', 'origin_url'} & set(config['pretrained_cfg'])
 
 
-def test_multipliers_leave_no_trace_and_are_asked_for(tmp_path):
+def test_multipliers_leave_no_trace_so_the_model_is_asked_for(tmp_path):
     file = save(tmp_path, load_golden('mnext_w100_id2').state_dict)
     code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
     assert code == 1 and not (tmp_path / 'out').exists()
@@ -183,7 +183,7 @@ def test_training_from_shipped_weights_keeps_their_image_size_and_none_of_their_
 
 
 def test_arguments_of_a_stranger(tmp_path):
-    """They say what the network is, and not what is to be fetched or read."""
+    """They say what the network is. They do not make anything be fetched or read."""
     evil = dict(
         pretrained=True, checkpoint_path=str(tmp_path / 'evil.pth'), cache_dir=str(tmp_path / 'evil'),
         pretrained_cfg_overlay=dict(url='http://127.0.0.1:9/model_best.pth.tar'))
@@ -294,7 +294,7 @@ def impossible(folder, **args):
     'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
     'foo', 'mean', 'keys',
 ])
-def test_bad_checkpoint_is_told_in_one_line(make, options, words, tmp_path):
+def test_bad_checkpoint_is_reported_in_one_line(make, options, words, tmp_path):
     code, stdout, stderr = convert(make(tmp_path), '-o', tmp_path / 'out', *options)
     assert code == 1 and stdout == ''
     assert len(stderr.splitlines()) == 1 and stderr.startswith('Error: '), stderr
@@ -302,7 +302,7 @@ def test_bad_checkpoint_is_told_in_one_line(make, options, words, tmp_path):
     assert not (tmp_path / 'out').exists() and not (tmp_path / 'executed').exists()
 
 
-def test_folder_of_others_is_left_alone(tmp_path):
+def test_folder_that_is_not_ours_is_left_alone(tmp_path):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'thesis.txt').write_text('three years of work')
     code, _, stderr = convert(save(tmp_path, load_golden('mnext_w035').state_dict), '-o', tmp_path / 'out')
@@ -344,7 +344,7 @@ def test_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path):
 
 
 @pytest.mark.parametrize('killed', ['before the renames', 'between them'])
-def test_interrupted_where_folders_can_not_be_exchanged(tmp_path, monkeypatch, killed):
+def test_interrupted_where_folders_cannot_be_exchanged(tmp_path, monkeypatch, killed):
     """The folder is gone between two renames then, and the next run puts it back."""
     monkeypatch.setattr(files, '_exchange', lambda a, b: False)
     folder = tmp_path / 'out'

@@ -80,7 +80,7 @@ def test_each_error(error, words):
     (because(answer(HfHubHTTPError, 500, 'oops'), HTTP_ERROR('500')), 'failed (500, oops)'),
     (because(OSError('not cached'), OfflineModeIsEnabled('no')), 'HF_HUB_OFFLINE is set'),
 ])
-def test_cause_tells_more(error, words):
+def test_cause_adds_to_the_message(error, words):
     assert words in message_of(error)
 
 
@@ -96,7 +96,7 @@ def test_revision_and_pull_request():
     assert 'if http://hub/alice/model/discussions does not show the pull request' in message
 
 
-def test_offline_is_the_reason_of_whatever_is_missing(monkeypatch):
+def test_offline_is_the_reason_why_something_is_missing(monkeypatch):
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
     assert 'HF_HUB_OFFLINE is set' in message_of(LocalEntryNotFoundError('no snapshot'))
 

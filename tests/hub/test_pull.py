@@ -114,7 +114,7 @@ def test_pickles_beside_safetensors_stay_there(hub, env, model, tmp_path):
     assert not (tmp_path / 'executed').exists()
 
 
-def test_broken_download_goes_on(hub, env, model, tmp_path):
+def test_broken_download_continues(hub, env, model, tmp_path):
     hub.fail('GET /cdn/', cut(0.3), cut(0.5))
     run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')
     assert same(tmp_path / 'out', model)
@@ -178,7 +178,7 @@ def evil(hub, tmp_path):
     'ours', 'others', 'argument', 'names', 'no names', 'size', 'vast', 'no JSON', 'no object', 'truncated', 'shape',
     'classes', 'NaN', 'evil',
 ])
-def test_bad_folder_is_told_and_not_kept(change, words, hub, env, model, tmp_path):
+def test_bad_folder_is_reported_and_not_kept(change, words, hub, env, model, tmp_path):
     shutil.copytree(tmp_path / 'pushed', tmp_path / 'out')
     hub.put('alice/model', change(hub, tmp_path))
     error = run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out', code=1)

@@ -90,7 +90,7 @@ def test_training_run(hub, env, run_folder, ema):
     assert ('76.25, 100.00 (EMA weights in epoch 1' in card.content) is ema
 
 
-def test_log_of_another_run_is_no_evidence(hub, env, run_folder):
+def test_log_of_another_run_is_not_evidence(hub, env, run_folder):
     saved = torch.load(run_folder / 'model_best.pth.tar', weights_only=False)
     torch.save(dict(saved, metric=12.5), run_folder / 'model_best.pth.tar')
     run_cli(env, 'push', run_folder, 'alice/animals')
@@ -99,7 +99,7 @@ def test_log_of_another_run_is_no_evidence(hub, env, run_folder):
 
 
 def test_safetensors_with_args_beside(hub, env, run_folder):
-    """The network is the one that the training's arguments tell of."""
+    """The network is the one that the training's arguments describe."""
     model = randomize(timm.create_model('mobilenext_035', num_classes=3, act_layer='silu'))
     for file in run_folder.glob('*.tar'):
         file.unlink()
@@ -193,7 +193,7 @@ def test_repeat_makes_no_commit_and_keeps_the_card(hub, env, checkpoint):
     assert b'Model card for alice/model' in files['README.md'] and files['other.txt'] == b'mine too'
 
 
-def test_pickle_only_if_asked_and_never_a_stale_one(hub, env, checkpoint):
+def test_pickle_is_pushed_only_if_asked_and_a_stale_one_is_removed(hub, env, checkpoint):
     run_cli(env, 'push', checkpoint, 'alice/model', '--pickle')
     assert 'pytorch_model.bin' in files_of(hub, 'alice/model')
     other = randomize(timm.create_model('mobilenext_035', num_classes=3))

@@ -1,4 +1,4 @@
-"""What can go wrong with timm-mobilenext push: each is told in a line, and the repository is whole or as it was."""
+"""Faults of timm-mobilenext push: each is reported in a line. The repository is whole or as it was."""
 import itertools
 import random
 import re
@@ -133,7 +133,7 @@ def test_forbidden(hub, env, checkpoint):
     assert hub.repo('bob/model').files() == before and not [line for line in hub.requests if line.startswith('PUT')]
 
 
-def test_private_asked_of_a_public_one(hub, env, checkpoint):
+def test_private_push_to_a_public_repository_is_refused(hub, env, checkpoint):
     before = old_model(hub)
     error = run_cli(env, 'push', checkpoint, 'alice/model', '--private', code=1)
     assert 'there already and public' in error and hub.repo('alice/model').files() == before
@@ -159,7 +159,7 @@ def test_gitignore_that_would_keep_weights_out(hub, env, checkpoint):
 
 @pytest.mark.parametrize('fault', [status(429, retry_after=0), status(503, retry_after=0), drop(100_000)],
                          ids=['429', '503', 'dropped'])
-def test_waits_and_goes_on(fault, hub, env, checkpoint):
+def test_waits_and_continues(fault, hub, env, checkpoint):
     for request_line in ('POST .*/preupload/', 'POST .*/objects/batch', 'PUT /lfs/'):
         hub.fail(request_line, fault)
     run_cli(env, 'push', checkpoint, 'alice/model')

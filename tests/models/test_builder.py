@@ -489,7 +489,7 @@ def test_other_strings_are_valid_or_refused(block_str):
 
 
 @pytest.mark.parametrize('block', [None, 5, b'sg_r1_k3_s2_c32', ['sg_r1_k3_s2_c32'], dict(block_type='sg')])
-def test_block_that_is_no_string(block):
+def test_block_that_is_not_a_string(block):
     with pytest.raises(BlockStringError) as info:
         create_mobilenext([[block]])
     check(str(block), str(info.value))

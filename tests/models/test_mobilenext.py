@@ -671,7 +671,7 @@ def test_saved_folder_to_other_classes_and_features(tmp_path):
 
 
 def test_load_state_dict_not_strict(model):
-    """What fits is loaded, and what does not is told, as for every module."""
+    """Weights that fit are loaded, and the others are reported, as for every module."""
     fresh = create(num_classes=10)
     state_dict = {key: value for key, value in model.state_dict().items() if not key.startswith('classifier')}
     result = fresh.load_state_dict({**state_dict, 'extra': torch.zeros(1)}, strict=False)

@@ -198,7 +198,7 @@ def test_broken_plugin_leaves_timm_usable(installed, tmp_path):
     assert 'timm-mobilenext could not register its models with timm: OSError: disk on fire' in run.stderr
 
 
-def test_timm_without_a_private_name_is_told_in_one_line(installed, tmp_path):
+def test_timm_without_a_private_name_is_reported_in_one_line(installed, tmp_path):
     # a timm of the future, for which stands a copy of the installed one with a name moved away
     import timm
 

@@ -1,4 +1,4 @@
-"""What train.py says of bad input, as docs/training.md tells it."""
+"""What train.py says of bad input, as docs/training.md describes it."""
 import shutil
 import subprocess
 import sys
@@ -62,23 +62,23 @@ def test_too_many_classes_train_in_silence(few, tmp_path):
     assert len(epochs_of(tmp_path / 'out')) == 1
 
 
-def test_resume_from_another_network_is_told_in_one_line(trained, few, tmp_path):
+def test_resume_from_another_network_is_reported_in_one_line(trained, few, tmp_path):
     printed = train(tmp_path / 'out', few, '--model', 'mobilenext_050', '--resume', trained / 'last.pth.tar', code=1)
     assert 'The checkpoint is of another network than this MobileNeXt' in last_line(printed)
 
 
-def test_resume_with_other_classes_is_told_in_one_line(trained, three, tmp_path):
+def test_resume_with_other_classes_is_reported_in_one_line(trained, three, tmp_path):
     printed = train(tmp_path / 'out', three, '--num-classes', 3, '--resume', trained / 'last.pth.tar', code=1)
     assert 'a classifier of 10 classes, this MobileNeXt one of 3: create the model with num_classes=10' in printed
 
 
-def test_output_that_is_no_folder_fails_before_training(few, tmp_path):
+def test_output_that_is_not_a_folder_fails_before_training(few, tmp_path):
     (tmp_path / 'file').touch()
     printed = train(tmp_path / 'file' / 'out', few, code=1)
     assert 'Train: 0' not in printed and str(tmp_path / 'file') in last_line(printed)
 
 
 @pytest.mark.parametrize('script', ['train.py', 'validate.py'])
-def test_unknown_model_is_told_with_its_name(few, script):
+def test_unknown_model_is_named(few, script):
     printed = run(script, '--data-dir', few, '--model', 'mobilenext_99', '--device', 'cpu', code=1)
     assert 'Unknown model (mobilenext_99)' in last_line(printed)

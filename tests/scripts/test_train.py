@@ -165,7 +165,7 @@ def test_gradient_checkpointing_computes_blocks_twice_to_the_same_loss(plain, fe
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_resume_after_a_kill_goes_on_where_it_was(digits, tmp_path):
+def test_resume_after_a_kill_continues_where_it_was(digits, tmp_path):
     output = tmp_path / 'out'
     arguments = ['--data-dir', digits, *BASE, '--epochs', 6, '--output', tmp_path, '--experiment', 'out']
     process = subprocess.Popen(command('train.py', *arguments, '--log-interval', 1), env=environment(), **RUN)

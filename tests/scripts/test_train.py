@@ -187,7 +187,7 @@ def test_resume_after_a_kill_continues_where_it_was(digits, tmp_path):
 
 
 def test_torchrun_on_a_cpu_says_what_it_lacks(few, tmp_path):
-    """train.py gives DDP a device id, which torch takes for GPUs alone; tests/test_distributed.py has DDP on CPUs."""
+    """train.py gives DDP a device id, which torch takes for GPUs only. tests/models has DDP on CPUs."""
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python']
     arguments = ['--data-dir', few, *BASE, '--epochs', 1, '--output', tmp_path, '--experiment', 'out']
     done = subprocess.run([*torchrun, *command('train.py', *arguments)], env=environment(), timeout=600, **RUN)

@@ -375,22 +375,27 @@ REPORT = f"""# Ablations
 
 ![What each claim came to, and top-1 of each arm](ablations.png)
 
-Made by `python -m experiments.ablations report` of what `python -m experiments.ablations run` trained: {EPOCHS} epochs
-at {IMG_SIZE} px, `{MODEL}` with the arguments of `--model-kwargs` in [ablations.csv](ablations.csv), learning rate
-{LEARNING_RATE} if nothing else is said, weights drawn by the {SCHEME} scheme. An add counts once for each image,
-whatever its tensor; the numbers added are its elements. The seconds are medians of training steps of {BATCH} random
-images, on one thread, all arms in turn: `python -m experiments.ablations time`, which wrote [seconds.csv](seconds.csv).
-The learning rate was the best of three for the paper's network and for MobileNetV2 at width 0.75, not for each arm.
+`python -m experiments.ablations run` trained these networks, and `python -m experiments.ablations report` made this
+page.
+
+- Each run has {EPOCHS} epochs at {IMG_SIZE} px. The learning rate is {LEARNING_RATE}, unless the row has another.
+  Weights are drawn by the {SCHEME} scheme.
+- The network is `{MODEL}`, with the arguments of `--model-kwargs` in [ablations.csv](ablations.csv).
+- An add counts once for each image, and the numbers added are the elements of its tensor.
+- The seconds are medians of training steps of {BATCH} random images, on one thread, all arms in turn.
+  `python -m experiments.ablations time` wrote them to [seconds.csv](seconds.csv).
+- The learning rate was the best of three for the paper's network and for MobileNetV2 at width 0.75. It was not chosen
+  for each arm.
 
 Data: {{data}}.
 
 {{claims}}
 
-Seen is what has its whole interval above 0, once all seeds that are planned have ended, three of each pair at least.
-Intervals are Student's t of paired differences, of the variance within widths, which is taken for the same at both.
-Where there is no difference, one interval in twenty excludes 0 by chance; and claims share runs, so that a lucky run
-counts in several. A seed stands for the initial weights and the order of images, and on another machine it gives
-another run.
+A claim is seen if all planned seeds have ended, at least three of each pair, and its whole interval is above 0.
+Intervals are Student's t of paired differences. The variance is that within widths, and is taken as equal at both.
+
+Where there is no difference, one interval in twenty excludes 0 by chance. Claims share runs, so a lucky run counts in
+several. A seed fixes the initial weights and the order of images. On another machine, it gives another run.
 
 {{tables}}
 

@@ -259,13 +259,13 @@ def draw_photographs(file: Path, runs: List[Run], split: DetectionSplit, num: in
 
 README = f"""# SSDLite on MobileNeXt and on MobileNetV2, trained alike
 
-{{pictures}}Made by `python -m experiments.detection report --data-dir BCCD` of what
-`python -m experiments.detection run` trained, at {IMG_SIZE} px. Each `.csv` is what `timm-mobilenext detect train`
-measured, the `.json` beside it has the command, and `.detections.json.gz` what the last weights find in the test
-photographs.
+{{pictures}}`python -m experiments.detection run` trained these detectors at {IMG_SIZE} px, and
+`python -m experiments.detection report --data-dir BCCD` made this page. Each `.csv` has the figures that
+`timm-mobilenext detect train` measured, and the `.json` beside it has the command. `.detections.json.gz` has the boxes
+that the last weights find in the test photographs.
 
-Data: BCCD, 364 photographs of blood cells with boxes of three classes, by its own lists: 292 to train on (trainval), 72
-to measure by (test). Images are resized to {IMG_SIZE} px once.
+Data: BCCD, 364 photographs of blood cells with boxes of three classes. Its own lists divide them: 292 to train on
+(trainval), 72 to measure on (test). Images are resized to {IMG_SIZE} px once.
 
 {{networks}}
 
@@ -279,7 +279,8 @@ to measure by (test). Images are resized to {IMG_SIZE} px once.
 
 {{pilots}}
 
-Trained on `train` and measured on `val`; what was best for each network went on, with all of trainval.
+The pilots were trained on `train` and measured on `val`. The longer runs took the best rate of each network, and were
+trained on all of trainval.
 
 ## Recipe
 
@@ -289,8 +290,9 @@ timm-mobilenext detect train {{recipe}}
 
 Machine: {{machine}}.
 
-This is {IMG_SIZE} px, three classes of round things that look alike from photograph to photograph, and backbones that
-have seen 50,000 small images. What it says of COCO's 80 classes, and of backbones trained on ImageNet, is little.
+These are images of {IMG_SIZE} px, and three classes of round things that look alike in all photographs. The backbones
+have seen 50,000 small images. So the results say little about COCO's 80 classes, and about backbones trained on
+ImageNet.
 """
 
 

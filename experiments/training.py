@@ -178,8 +178,9 @@ FINALS = 'network', 'weights drawn by', 'learning rate', 'seeds', 'top-1, mean a
 PILOTED = 'network', 'weights drawn by', 'learning rate', 'top-1', 'minutes'
 README = f"""# MobileNeXt and MobileNetV2, trained alike
 
-{{pictures}}Made by `python -m experiments.training report` of what `python -m experiments.training run` trained, at
-{IMG_SIZE} px. Each `.csv` is what timm's train.py logged, the `.json` beside it has the command.
+{{pictures}}`python -m experiments.training run` trained these networks at {IMG_SIZE} px, and
+`python -m experiments.training report` made this page. Each `.csv` is a log of timm's train.py. The `.json` beside it
+has the command.
 
 Data: {{data}}.
 
@@ -195,7 +196,8 @@ Data: {{data}}.
 
 {{pilots}}
 
-Both networks had all of these, with seed {PILOT_SEED}; what was best for each went on, with other seeds.
+Both networks had all of these pilots, with seed {PILOT_SEED}. The longer runs took the best setting of
+each, with other seeds.
 
 ## Recipe
 

@@ -100,9 +100,9 @@ def hub_env(hub, home, **more: str) -> dict:
 
 
 def run_cli(env, *arguments, code: int = 0) -> str:
-    """Run timm-mobilenext in a process of its own, to its output if it should succeed, to what it complains of if not.
+    """Run timm-mobilenext in a process of its own, and return its output, or its complaint if it should fail.
 
-    Whatever happens, no token is shown, nor a traceback.
+    No token and no traceback is shown.
     """
     with TemporaryDirectory() as folder:
         process = start_cli(env, [str(argument) for argument in arguments], Path(folder) / 'output')

@@ -17,7 +17,7 @@ _CONTEXT.set_forkserver_preload(['torchvision.models.feature_extraction', 'safet
 
 
 def start_cli(env: Dict[str, str], arguments: List[str], output: Path):
-    """Start a command that writes stdout and stderr to `output` with these suffixes; a multiprocessing.Process."""
+    """Start a command that writes stdout and stderr to `output` with these suffixes: a multiprocessing.Process."""
     process = _CONTEXT.Process(target=_run_cli, args=(env, arguments, str(output)))
     process.start()
     return process

@@ -49,7 +49,7 @@ def test_gaussian_pairs(estimator, dimensions, correlation):
 @pytest.mark.parametrize('estimator', list(ESTIMATORS))
 @pytest.mark.parametrize('dimensions, samples, error', [(16, 2000, 0.08), (16, 640, 0.15), (64, 2667, 0.1)])
 def test_gaussian_pairs_at_the_command(estimator, dimensions, samples, error):
-    """With as many samples as the command has by default, with as few as are let through, and as docs/why.md has."""
+    """Samples: the command's default, the fewest that it accepts, and those of docs/why.md."""
     for correlation in (0.8, 0.995):
         x, y, known = gaussians(samples, dimensions, correlation)
         assert ESTIMATORS[estimator](x, [y]) == [pytest.approx(known, rel=error)]
@@ -205,7 +205,7 @@ def test_probes_of_known_blocks(known):
 
 
 def test_probes_are_measured_on_images_that_they_were_not_fitted_on():
-    """A class that moves one of 192 numbers by a deviation to either side can't be read in more than 84.1 %."""
+    """A class that moves one of 192 numbers by a deviation to either side cannot be read in more than 84.1 %."""
     targets = torch.randint(2, (1500,))
     images = torch.randn(1500, 3, 8, 8)
     images[:, 0, 0, 0] += 2 * targets - 1

@@ -1,4 +1,4 @@
-"""The demo as a user meets it, on a few small scans; each run is a process of its own."""
+"""The demo as a user meets it, on a few small scans. Each run is a process of its own."""
 import json
 import os
 import shutil

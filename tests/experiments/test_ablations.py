@@ -1,4 +1,4 @@
-"""The ablations compare what they say they compare; nothing is trained here."""
+"""The ablations compare what they say. Nothing is trained here."""
 import shlex
 from pathlib import Path
 

@@ -242,7 +242,7 @@ def events_of(push, hub) -> list:
 
 @pytest.mark.parametrize('is_new', [True, False])
 def test_kill_and_repeat(is_new, hub, env, checkpoint, tmp_path):
-    """kill -9 at five random moments of a push to a new repository, and of one to an old one; then a repeat each.
+    """kill -9 at five random moments of a push to a new repository, and of one to an old one. A repeat follows each.
 
     And around the requests that change the repository.
     """

@@ -1,4 +1,4 @@
-"""The recipes of hub_configs/, as files; tests/scripts/test_recipe_runs.py holds them to train.py and starts them."""
+"""The recipes of hub_configs/, as files. tests/scripts/test_recipe_runs.py holds them to train.py and starts them."""
 from pathlib import Path
 
 import pytest

@@ -1,6 +1,6 @@
-"""Wheel, sdist and editable install, and the models that timm then knows without being asked.
+"""Wheel, sdist and editable install: timm then knows the models by itself.
 
-Every environment shares torch, timm and the rest with the one that runs the tests, by a path entry; this package is
+Every environment shares torch, timm and the rest with the one that runs the tests, by a path entry. This package is
 seen only where it has been installed.
 """
 import os

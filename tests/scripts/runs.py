@@ -56,7 +56,7 @@ def train(output: Path, data_dir: Path, *arguments: Any, epochs: int = 1, spy: b
 
 
 def epochs_of(output: Path) -> List[Dict[str, float]]:
-    """The rows of a training's log; a resumed one has a second header in it."""
+    """The rows of a training's log. A resumed one has a second header in it."""
     rows = csv.DictReader((output / 'summary.csv').read_text().splitlines())
     return [{key: float(value) for key, value in row.items()} for row in rows if row['epoch'] != 'epoch']
 

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 @pytest.fixture(scope='module')
 def options():
-    """train.py's arguments, by name; it takes an unknown key of a recipe in silence."""
+    """train.py's arguments, by name. It takes an unknown key of a recipe in silence."""
     spec = importlib.util.spec_from_file_location('timm_train', TIMM_REPO / 'train.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -23,7 +23,7 @@ VARIANTS = dict(
     linear_output=dict(dw_position='before', linear_output=True),
     same=dict(pad_type='same'),
 )
-# torch.fx can't follow the arithmetic on sizes in timm's "same" padding, timm's own tracer does
+# torch.fx cannot follow the arithmetic on sizes in timm's "same" padding, timm's own tracer does
 FX_VARIANTS = [variant for variant in VARIANTS if variant != 'same']
 each_mode = pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
 # for what takes seconds a network
@@ -362,7 +362,7 @@ def test_reparameterize_other_norms(norm_layer):
 @pytest.mark.parametrize('variant', ['paper', 'before', 'bottleneck'])
 def test_reparameterize_features(variant, kwargs):
     model = randomize(create_mobilenext(TINY, features_only=True, **VARIANTS[variant], **kwargs))
-    # timm's list and hook wrappers take stem and blocks out of the network, which then can't fold its stem
+    # timm's list and hook wrappers take stem and blocks out of the network, which then cannot fold its stem
     check_folded(model, left=['bn1'] if kwargs.get('feature_cls') in ('list', 'hook') else [])
 
 

@@ -607,7 +607,7 @@ def test_init_weights_after_meta_device(scheme, features_only):
 ], ids=str)
 def test_init_weights_fills_everything(kwargs):
     if 'aa_layer' in kwargs and not hasattr(timm.layers.BlurPool2d, 'reset_parameters'):
-        pytest.skip("this timm's BlurPool2d can't refill its buffer")
+        pytest.skip("this timm's BlurPool2d cannot refill its buffer")
     model = materialize(model_name='mobilenext_035', **kwargs)
     fresh = timm.create_model('mobilenext_035', **kwargs)
     assert all(t.isfinite().all() for t in model.state_dict().values())

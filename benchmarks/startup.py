@@ -19,6 +19,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+ENV = {k: v for k, v in os.environ.items() if not k.startswith('PYTHON')}  # with a PYTHONPATH, pip may find us there
 
 
 def make_environment(path: Path, install: bool) -> Path:
@@ -26,20 +27,19 @@ def make_environment(path: Path, install: bool) -> Path:
     python = path / 'bin' / 'python'
     if install:
         build = [sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', path, ROOT]
-        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL, env=ENV)
         pip = [sys.executable, '-m', 'pip', '--python', python, 'install', '--quiet', '--no-deps', '--no-index']
-        subprocess.run([*pip, next(path.glob('*.whl'))], check=True)
+        subprocess.run([*pip, next(path.glob('*.whl'))], check=True, env=ENV)
     return python
 
 
 def start(python: Path, statement: str) -> float:
     """Seconds of CPU time, of the user and of the system, that a start takes."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith('PYTHON')}
     # torch and timm are not part of the environment, so a start without them sees nothing of them
     shared = f'import sys; sys.path.append({sysconfig.get_path("purelib")!r}); '
     code = statement if statement == 'pass' else shared + statement
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([python, '-c', code], check=True, env=env, cwd=python.parent)
+    subprocess.run([python, '-c', code], check=True, env=ENV, cwd=python.parent)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

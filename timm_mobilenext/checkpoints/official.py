@@ -22,7 +22,7 @@ from timm.models import resolve_pretrained_cfg
 from ..shared.errors import first_line, shown, UserError
 from ..version import __version__
 from .convert import classes_and_channels
-from .read import read_checkpoint, select_state_dict
+from .read import is_web_page, read_checkpoint, select_state_dict
 
 __all__ = ['authors_url', 'AUTHORS_URL', 'blob_id_of', 'BLOB_IDS', 'fetch', 'find_directory', 'weights_overlay']
 
@@ -178,9 +178,9 @@ def _download_checked(url: str, file: Path, blob_id: str) -> bytes:
                 part.replace(file)
             return content
         part.unlink()  # what was there before may be at fault, so the next turn starts from nothing
-    is_page = content.lstrip()[:9].lower().startswith((b'<!doctype', b'<html'))
+    kind = 'a web page' if is_web_page(content) else 'another file'
     raise UserError(
-        f'{shown(url)} is {"a web page" if is_page else "another file"} ({len(content):,} bytes, git blob id {found},'
+        f'{shown(url)} is {kind} ({len(content):,} bytes, git blob id {found},'
         f' expected {blob_id}): it is not used. Try again later, or name a mirror with'
         ' pretrained_cfg_overlay=dict(url=...).')
 

@@ -20,6 +20,7 @@ from timm_mobilenext.checkpoints import official
 from timm_mobilenext.checkpoints.official import blob_id_of
 from timm_mobilenext.cli.main import app
 from timm_mobilenext.hub.convert import run_convert
+from timm_mobilenext.hub.folders import load_hub_folder
 from timm_mobilenext.hub.settings import ConvertSettings
 from timm_mobilenext.shared import files
 
@@ -200,6 +201,17 @@ def test_safetensors(tmp_path):
     code, stdout, stderr = convert(tmp_path / 'first' / 'model.safetensors', '-o', tmp_path / 'second')
     assert code == 0, stderr
     assert is_golden(load(tmp_path / 'second'), 'mnext_w035')
+
+
+def test_layers_that_share_memory(tmp_path):
+    model = timm.create_model('coat_tiny', num_classes=7).eval()
+    file = save(tmp_path, dict(arch='coat_tiny', state_dict=model.state_dict()))
+    code, stdout, stderr = convert(file, '-o', tmp_path / 'out')
+    assert code == 0, stderr
+    loaded = load(tmp_path / 'out').state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in model.state_dict().items())
+    folder = load_hub_folder(tmp_path / 'out')  # as `push` and `pull` read it
+    assert folder.num_classes == 7
 
 
 def test_link_as_output(tmp_path):

@@ -1,16 +1,16 @@
 """ State dicts: the authors' keys renamed to ours, weights loaded into a model, and what does not fit in one line"""
 import re
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 import torch.nn as nn
 
 from ..shared.errors import shown, UserError
-from .read import list_keys
+from .read import COUNTERS, list_keys
 
 __all__ = [
     'check_state_dict', 'checkpoint_filter_fn', 'classes_and_channels', 'convert_pre_hook', 'convert_state_dict',
-    'fit_state_dict', 'load_into',
+    'fit_state_dict', 'load_into', 'measure',
 ]
 
 # the authors' three kinds of blocks by the last index of their sequence: index of a layer with parameters -> our name
@@ -38,15 +38,16 @@ def convert_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module) ->
     """ Rename the keys of the authors' networks (mnext.py and efficient_mnext/model.py) to those of `MobileNeXt`.
 
     Args:
-        state_dict: State dict with keys such as `features.1.conv.0.weight` or `_blocks.0.features.0.weight`. The keys
-            may have the prefix `module.`.
+        state_dict: State dict with keys such as `features.1.conv.0.weight` or `_blocks.0.features.0.weight`, or with
+            the keys of any model of timm. All may have a common prefix, such as `module.` or Lightning's `model.`.
         model: Network whose stages tell which block the authors' numbers mean.
 
     Returns:
-        State dict with our keys. A state dict in another format is returned as it is. So is a key that is not part of
-        the authors' network.
+        State dict with our keys, without prefix and counters. A state dict in another format is returned as it is. So
+        is a key that is not part of the authors' network.
     """
-    layers = {key: key.removeprefix('module.').rpartition('.')[0] for key in state_dict}
+    state_dict = _without_prefix(state_dict, model)
+    layers = {key: key.rpartition('.')[0] for key in state_dict}
     blocks: Dict[int, Dict[str, str]] = {}
     for layer in layers.values():
         if match := _BLOCK_LAYER.fullmatch(layer):
@@ -67,6 +68,24 @@ def convert_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module) ->
         f'{renames.get(layer, layer)}.{key.rpartition(".")[2]}'.lstrip('.'): state_dict[key]
         for key, layer in layers.items() if layer != _UNUSED
     }
+
+
+def _without_prefix(state_dict: Dict[str, torch.Tensor], model: nn.Module) -> Dict[str, torch.Tensor]:
+    """ Leave out what all keys begin with, if keys of the model or of the authors' networks are behind it.
+
+    Counters of wrappers and profilers are left out too.
+    """
+    own = model.state_dict()
+    kept = {key: value for key, value in state_dict.items() if key in own or key.rpartition('.')[2] not in COUNTERS}
+    state_dict = kept if len(kept) < len(state_dict) else state_dict
+    prefix = ''
+    while not any(
+            key[len(prefix):] in own or layer in _NETWORK_NAMES or _BLOCK_LAYER.fullmatch(layer)
+            for key in state_dict for layer in [key[len(prefix):].rpartition('.')[0]]):
+        prefix += next(iter(state_dict), '')[len(prefix):].partition('.')[0] + '.'
+        if not state_dict or not all(key.startswith(prefix) for key in state_dict):
+            return state_dict
+    return {key[len(prefix):]: value for key, value in state_dict.items()} if prefix else state_dict
 
 
 def convert_pre_hook(model: nn.Module, state_dict: Dict[str, torch.Tensor], prefix: str, *args: Any) -> None:
@@ -100,29 +119,46 @@ def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[s
     return converted
 
 
-def classes_and_channels(
-        state_dict: Dict[str, torch.Tensor],
-        pretrained_cfg: Optional[Dict[str, Any]] = None,
-) -> Tuple[int, Optional[int]]:
-    """ Count the classes and the input channels of a network by its weights.
+def classes_and_channels(state_dict: Dict[str, torch.Tensor]) -> Tuple[int, Optional[int]]:
+    """ Count the classes and the input channels of a MobileNeXt by its weights.
 
     Args:
-        state_dict: Its state dict. That of a MobileNeXt may have the authors' keys or ours.
-        pretrained_cfg: Configuration of a model of timm, which names its classifier and its stem. None for MobileNeXt.
+        state_dict: Its state dict, with the authors' keys or ours, and with any prefix.
 
     Returns:
         Classes, 0 without a classifier, and input channels, None without a stem.
     """
-    layers = [_CLASSIFIERS, _STEMS]
-    if pretrained_cfg is not None:
-        layers = [_names(pretrained_cfg.get(key)) for key in ('classifier', 'first_conv')]
     classifier, stem = (
-        next((state_dict[f'{name}.weight'] for name in names if f'{name}.weight' in state_dict), None)
-        for names in layers)
+        next((value for key, value in state_dict.items() if f'.{key}'.endswith(ends)), None)
+        for ends in (tuple(f'.{name}.weight' for name in names) for names in (_CLASSIFIERS, _STEMS)))
     return (
         len(classifier) if classifier is not None and classifier.ndim else 0,
         stem.shape[1] or None if stem is not None and stem.ndim == 4 else None,
     )
+
+
+def measure(state_dict: Dict[str, torch.Tensor], create: Callable[[int], nn.Module]) -> Tuple[int, Optional[int]]:
+    """ Count the classes and the input channels of any network of timm by its weights.
+
+    Whatever a configuration says of layers, the tensors that change with these two numbers tell them.
+
+    Args:
+        state_dict: Its state dict.
+        create: Creates the network, for which the meta device is enough, with so many classes and input channels.
+
+    Returns:
+        Classes, 0 without a classifier, and input channels, None if no tensor tells them.
+    """
+    models = create(3), create(4)
+    three, four = (model.state_dict() for model in models)
+    found: Dict[int, int] = {}  # dimension of outputs or inputs -> number
+    for key, value in convert_state_dict(state_dict, models[0]).items():
+        if key in three and value.ndim == three[key].ndim:
+            for dim, (a, b) in enumerate(zip(three[key].shape, four[key].shape, strict=True)):
+                if a != b:
+                    found[dim] = 3 + (value.shape[dim] - a) // (b - a)
+    in_chans = found.get(1, 0)
+    return found.get(0, 0), in_chans if in_chans > 0 else None
 
 
 def _names(names: Any) -> Tuple[str, ...]:
@@ -203,6 +239,10 @@ def check_state_dict(state_dict: Dict[str, torch.Tensor], model: nn.Module, stri
     prefixes = _head_prefixes(model)
     if all(misfit.startswith(prefixes) for misfit in misfits):
         given, wanted = (len(keys.get(f'{prefixes[0]}bias', ())) for keys in (state_dict, expected))
+        if not hasattr(model, 'num_classes'):
+            raise UserError(
+                f'The checkpoint has a classifier of {given} classes, and {name} gives features and has none: leave'
+                ' checkpoint_path out, and give pretrained=True, pretrained_cfg_overlay=dict(file=...).')
         raise UserError(
             f'The checkpoint has a classifier of {given} classes, this {name} one of {wanted}: create the model with'
             f' num_classes={given}.')

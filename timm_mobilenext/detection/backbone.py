@@ -13,10 +13,10 @@ import timm
 from timm.layers import ConvNormAct
 from timm.models import FeatureHooks, is_model_pretrained
 
-from ..checkpoints.convert import check_state_dict, convert_state_dict
+from ..checkpoints.convert import fit_state_dict
 from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, UserError
-from ..shared.names import check_model
+from ..shared.names import check_model, create_empty
 
 __all__ = ['SSDLiteBackbone']
 
@@ -62,15 +62,6 @@ def create_body(name: str, img_size: int, pretrained: bool = False, **kwargs: An
     return timm.create_model(name, pretrained, features_only=True, out_indices=indices, **kwargs), ()
 
 
-def create_empty(name: str, **kwargs: Any) -> Any:
-    """ Create a network of timm without weights, for its names and shapes."""
-    try:
-        with torch.device('meta'):
-            return timm.create_model(name, **kwargs)
-    except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
-        return timm.create_model(name, **kwargs)
-
-
 def find_strides(name: str, **kwargs: Any) -> List[int]:
     """ Strides of the feature maps of a network of timm, from its first layer to its last.
 
@@ -91,14 +82,7 @@ def read_body(name: str, checkpoint_path: Union[str, Path]) -> Dict[str, torch.T
         UserError: If the file cannot be read, or if its weights are another network's.
     """
     state_dict, _ = select_state_dict(read_checkpoint(checkpoint_path))
-    model = create_empty(name)
-    heads = model.pretrained_cfg.get('classifier') or ()
-    prefixes = tuple(f'{head}.' for head in ((heads,) if isinstance(heads, str) else heads))
-    body = {
-        key: value for key, value in convert_state_dict(state_dict, model).items() if not key.startswith(prefixes)}
-    own_head = {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}
-    check_state_dict({**body, **own_head}, model)
-    return body
+    return fit_state_dict(state_dict, create_empty(name), head=False)
 
 
 class SSDLiteBackbone(nn.Module):

@@ -12,13 +12,13 @@ import torch
 import timm
 from timm.data import resolve_data_config
 
-from ..checkpoints.convert import classes_and_channels, fit_state_dict, load_into
+from ..checkpoints.convert import classes_and_channels, fit_state_dict, load_into, measure
 from ..checkpoints.official import blob_id_of, BLOB_IDS, find_directory
 from ..checkpoints.read import check_finite, read_checkpoint, select_state_dict
 from ..shared.console import create_console
 from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
-from ..shared.names import check_model, is_ours, list_ours
+from ..shared.names import check_model, create_empty, list_ours
 from .cards import escape, LOCAL_NAME, make_weights_card
 from .folders import check_hub_folder, logits_of, reload_difference, save_hub_folder
 from .runs import read_args, read_training, Training
@@ -199,14 +199,13 @@ def create_model(
     Raises:
         UserError: If the weights do not fit, or if the network's arguments are impossible.
     """
-    cfg: Any = timm.get_pretrained_cfg(name)
-    cfg = None if is_ours(name.partition('.')[0]) else cfg.to_dict() if cfg else {}
-    num_classes, in_chans = classes_and_channels(state_dict, cfg)
     # the tag of the weights that a training began with says how its images were prepared
     tagged = str(args.get('model'))
     if tagged not in timm.list_models(f'{name}.*', include_tags=True):
         tagged = name
     try:
+        num_classes, in_chans = measure(
+            state_dict, lambda n: create_empty(name, num_classes=n, in_chans=n, **model_args))
         model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
     except Exception as e:  # a stranger's arguments may lead to any error
         raise UserError(

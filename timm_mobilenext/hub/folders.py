@@ -76,8 +76,23 @@ def save_hub_folder(
     """
     safe: Any = 'both' if (_needs_pickle() if pickle is None else pickle) else True
     model_config = dict(label_names=label_names) if label_names else {}
-    save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=safe)
+    with _distinct_tensors(model):
+        save_for_hf(model, str(folder), model_config=model_config, model_args=model_args, safe_serialization=safe)
     _write_texts(folder, read_config(folder), card)
+
+
+@contextmanager
+def _distinct_tensors(model: Any) -> Iterator[None]:
+    """ Give each tensor of a model's state dict memory of its own: safetensors refuses layers that share theirs."""
+    def copy(module: Any, state_dict: Dict[str, Any], prefix: str, metadata: Any) -> None:
+        if not prefix:
+            state_dict.update({key: value.clone() for key, value in state_dict.items()})
+
+    handle = model._register_state_dict_hook(copy)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def copy_hub_folder(
@@ -107,7 +122,8 @@ def copy_hub_folder(
     if (source / safe.name).is_file():
         shutil.copyfile(source / safe.name, safe)
     else:
-        save_file(model.state_dict(), safe)
+        with _distinct_tensors(model):
+            save_file(model.state_dict(), safe)
     if pickle:
         torch.save(model.state_dict(), unsafe)
 
@@ -180,7 +196,8 @@ def load_hub_folder(folder: Path) -> Any:
                 state_dict = {key: value for key, value in state_dict.items() if key in model.state_dict()}
             # timm would adapt a stem and leave a classifier random, and the user would not know
             load_into(model, state_dict)
-        save_file(model.state_dict(), own / WEIGHTS[0])
+        with _distinct_tensors(model):
+            save_file(model.state_dict(), own / WEIGHTS[0])
         if _needs_pickle():
             torch.save(model.state_dict(), own / WEIGHTS[1])
         with _blaming(folder, own):

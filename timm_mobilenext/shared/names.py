@@ -1,9 +1,10 @@
 """ Names of models, which timm knows and which are ours, and of repositories"""
-from typing import List
+import warnings
+from typing import Any, List
 
 from .errors import shown, UserError
 
-__all__ = ['check_model', 'check_repository', 'is_ours', 'list_ours']
+__all__ = ['check_model', 'check_repository', 'create_empty', 'is_ours', 'list_ours']
 
 
 def list_ours() -> List[str]:
@@ -28,6 +29,20 @@ def check_model(name: str) -> None:
         near = get_close_matches(shown(name), timm.list_models(), n=3)
         hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
         raise UserError(f'timm has no model {shown(name)!r}: {hint}')
+
+
+def create_empty(name: str, **kwargs: Any) -> Any:
+    """ Create a network of timm without weights, for its names and shapes."""
+    import torch
+
+    import timm
+
+    try:
+        with torch.device('meta'), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # what a network warns of is told where it is made to be used
+            return timm.create_model(name, **kwargs)
+    except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
+        return timm.create_model(name, **kwargs)
 
 
 def check_repository(repo_id: str) -> None:

@@ -13,19 +13,22 @@ _TRIGGER = 'timm.models'
 
 
 class _Finder:
-    """Meta path finder that waits for timm.models, and lets everything else and then itself pass."""
+    """Meta path finder that waits for timm.models, the first and any that is imported anew, and lets all else pass."""
+
+    searching = False
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
-        if fullname != _TRIGGER:
+        if fullname != _TRIGGER or cls.searching:
             return None
         from importlib.util import find_spec
 
-        disarm()  # the search below comes by here again, and once is enough
-        spec = find_spec(fullname)
-        if spec is None or spec.loader is None:
-            arm()
-        else:
+        cls.searching = True  # the search comes by here again
+        try:
+            spec = find_spec(fullname)
+        finally:
+            cls.searching = False
+        if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
 
@@ -45,16 +48,17 @@ class _Loader:
     def exec_module(self, module):
         # from here on the module knows its own loader alone, for reload, inspect and pickle
         module.__loader__ = module.__spec__.loader = self._loader
-        try:
-            self._loader.exec_module(module)
-        except BaseException:
-            arm()  # a timm that could not be imported now may be later
-            raise
-        _register()
+        self._loader.exec_module(module)
+        _register(module)
 
 
-def _register():
+def _register(timm_models):
     try:
+        ours = sys.modules.get('timm_mobilenext.models._timm')
+        if getattr(ours, 'is_model', timm_models.is_model) is not timm_models.is_model:
+            # timm was taken out of sys.modules and is imported anew: what of ours knows the old one goes the same way
+            for name in [name for name in sys.modules if name.startswith('timm_mobilenext.')]:
+                del sys.modules[name]
         import timm_mobilenext.models  # noqa: F401
     except Exception as e:  # whatever it is, timm itself must stay usable
         import warnings

@@ -1,6 +1,8 @@
-""" MobileNeXt for timm: importing this registers the models, at once or as soon as timm is imported"""
+""" MobileNeXt for timm: importing this registers the models, at once and whenever timm is imported"""
 import sys
 from typing import Any, TYPE_CHECKING
+
+from _timm_mobilenext_autoload import arm
 
 from .version import __version__
 
@@ -31,9 +33,6 @@ def __getattr__(name: str) -> Any:
     return getattr(models, name)
 
 
+arm(always=True)
 if 'timm.models' in sys.modules:
     from . import models  # noqa: F401
-else:
-    from _timm_mobilenext_autoload import arm
-
-    arm(always=True)

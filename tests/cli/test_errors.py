@@ -60,6 +60,10 @@ def take_all_memory():
     torch.empty(2 ** 50, dtype=torch.uint8)
 
 
+def import_what_timm_lacks():
+    from timm.models import no_such_name  # noqa: F401
+
+
 def system(number, *file):
     return OSError(number, os.strerror(number), *file)
 
@@ -81,6 +85,7 @@ def system(number, *file):
     (MemoryError(), 'There is not enough memory: give'),
     (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 1 GiB.'), 'There is not enough memory: give'),
     (take_all_memory, "can't allocate memory: you tried to allocate 1125899906842624 bytes"),
+    (import_what_timm_lacks, 'timm-mobilenext does not work with the installed timm'),
     (SafetensorError('I/O error: No space left on device (os error 28)'), 'No space left on device'),
 ])
 def test_what_a_user_can_mend(end, error, words):

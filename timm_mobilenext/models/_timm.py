@@ -3,30 +3,22 @@ import warnings
 from inspect import signature
 from typing import Callable
 
-from ..version import TIMM_NEWEST, TIMM_OLDEST
+from timm.models import is_model, model_entrypoint
+from timm.models import register_model as _register_model
+from timm.models._builder import pretrained_cfg_for_features
+from timm.models._efficientnet_blocks import SqueezeExcite
+from timm.models._efficientnet_builder import _decode_block_str as decode_block_str
+from timm.models._efficientnet_builder import _scale_stage_depth as scale_stage_depth
+from timm.models._efficientnet_builder import (
+    efficientnet_init_weights,
+    EfficientNetBuilder,
+    resolve_bn_args,
+    round_channels,
+)
+from timm.models._features import feature_take_indices
 
-try:
-    from timm.models import is_model, model_entrypoint
-    from timm.models import register_model as _register_model
-    from timm.models._builder import pretrained_cfg_for_features
-    from timm.models._efficientnet_blocks import SqueezeExcite
-    from timm.models._efficientnet_builder import _decode_block_str as decode_block_str
-    from timm.models._efficientnet_builder import _scale_stage_depth as scale_stage_depth
-    from timm.models._efficientnet_builder import (
-        efficientnet_init_weights,
-        EfficientNetBuilder,
-        resolve_bn_args,
-        round_channels,
-    )
-    from timm.models._features import feature_take_indices
-    if 'device' not in signature(EfficientNetBuilder).parameters:
-        raise ImportError('its EfficientNetBuilder takes no device')
-except ImportError as e:
-    from timm import __version__ as timm_version
-    raise ImportError(
-        f'timm-mobilenext does not work with the installed timm {timm_version} ({e}).'
-        f' Supported are timm {TIMM_OLDEST} to {TIMM_NEWEST}: pip install "timm=={TIMM_NEWEST}".'
-    ) from None
+if 'device' not in signature(EfficientNetBuilder).parameters:
+    raise ImportError('its EfficientNetBuilder takes no device', name='timm')
 
 __all__ = [
     'decode_block_str', 'efficientnet_init_weights', 'EfficientNetBuilder', 'feature_take_indices',

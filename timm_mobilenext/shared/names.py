@@ -2,16 +2,24 @@
 import warnings
 from typing import Any, List
 
+from ..version import wrong_timm
 from .errors import shown, UserError
 
 __all__ = ['check_model', 'check_repository', 'create_empty', 'is_ours', 'list_ours']
 
 
 def list_ours() -> List[str]:
-    """ Names of all MobileNeXt models, without tags."""
+    """ Names of all MobileNeXt models, without tags.
+
+    Raises:
+        UserError: If the installed timm cannot have them.
+    """
     import timm
 
-    return timm.list_models(module='mobilenext')
+    ours = timm.list_models(module='mobilenext')
+    if not ours:  # a warning has told why
+        raise UserError(wrong_timm(timm.__version__, 'the models are not registered'))
+    return ours
 
 
 def is_ours(name: str) -> bool:

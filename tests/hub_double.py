@@ -30,6 +30,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from werkzeug import Request, Response
 from werkzeug.serving import make_server, WSGIRequestHandler
+from werkzeug.utils import redirect
 
 __all__ = ['cut', 'drop', 'Fault', 'Hub', 'Refusal', 'Repo', 'status']
 
@@ -147,6 +148,7 @@ class Hub:
         self.part_size = part_size
         self.requests: List[str] = []  # 'METHOD /path?query' in turn
         self.busy = 0  # requests that are being answered
+        self.renamed: Dict[str, str] = {}  # old names of repositories to new ones
         self.faults: List[Tuple[str, Fault]] = []
         # told of 'before METHOD /path', 'answered METHOD /path' and, after each 64 KiB of it, 'uploading'
         self.on_event: Callable[[str], None] = lambda event: None
@@ -210,6 +212,11 @@ class Hub:
                 tree[path] = lfs_entry(digest, len(content)) if is_lfs else regular_entry(content)
             return repo.commit(f'refs/heads/{revision}', repo.resolve(revision), tree, 'by a stranger')
 
+    def rename(self, old: str, new: str) -> None:
+        """ Give a repository another name. What is asked of the old one is redirected."""
+        (self.folder / old).rename(self.folder / new)
+        self.renamed[old] = new
+
     # requests
 
     def __call__(self, environ, start_response):
@@ -245,6 +252,9 @@ class Hub:
                 parts = match.groupdict()
                 if 'repo_id' not in parts:
                     return answer(self, request, **parts)
+                old = parts['repo_id']
+                if old in self.renamed:
+                    return redirect(request.full_path.rstrip('?').replace(old, self.renamed[old], 1), 307)
                 with self._lock:
                     repo = self._open(request, parts.pop('repo_id'), is_write)
                 return answer(self, request, repo, **parts)

@@ -120,8 +120,9 @@ SSDLite.from_pretrained({str(trained)!r}).push_to_hub("alice/cells")
     pushed = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, timeout=300)
     assert pushed.returncode == 0, pushed.stderr
     here = run_cli(OFFLINE, 'detect', 'predict', trained, PHOTOGRAPHS[0], '-o', tmp_path / 'here')
-    there = run_cli(hub_env(hub, tmp_path / 'other'), 'detect', 'predict', 'hf-hub:alice/cells', PHOTOGRAPHS[0], '-o',
-                    tmp_path / 'there')
+    there = run_cli(
+        hub_env(hub, tmp_path / 'other'), 'detect', 'predict', 'hf-hub:alice/cells@main', PHOTOGRAPHS[0],
+        '-o', tmp_path / 'there')
     assert here.splitlines()[:2] == there.splitlines()[:2]
     name = 'detections.json'
     assert (tmp_path / 'here' / name).read_bytes() == (tmp_path / 'there' / name).read_bytes()

@@ -1,4 +1,5 @@
 """What is said of each error of huggingface_hub, and that no other error is hidden."""
+import importlib
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from timm_mobilenext.hub import messages
 from timm_mobilenext.hub.messages import plain_hub_errors
 from timm_mobilenext.shared.errors import UserError
 
@@ -82,6 +84,33 @@ def test_each_error(error, words):
 ])
 def test_cause_adds_to_the_message(error, words):
     assert words in message_of(error)
+
+
+@pytest.mark.parametrize('variable, value, words', [
+    ('ALL_PROXY', 'socks4://127.0.0.1:9', ['proxy that ALL_PROXY names', "'socks4://127.0.0.1:9'", 'unset it']),
+    ('HTTPS_PROXY', 'http://127.0.0.1:port', ['proxy that HTTPS_PROXY names', "Invalid port: 'port'"]),
+    ('SSL_CERT_FILE', '/gone.pem', ['SSL_CERT_FILE names', 'No such file', 'unset it']),
+])
+def test_environment_that_the_http_library_cannot_use(monkeypatch, variable, value, words):
+    http = importlib.import_module(HTTP_ERROR.__module__.partition('.')[0])
+    for name in (*messages._PROXIES, *messages._CERTIFICATES):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError) as info:
+        with plain_hub_errors('alice/model'):
+            http.Client()
+    assert len(str(info.value).splitlines()) == 1 and all(word in str(info.value) for word in words), info.value
+
+
+def test_whatever_the_http_library_raises():
+    def fail():
+        raise NotImplementedError('of a strange proxy')
+
+    module = {'__name__': HTTP_ERROR.__module__}
+    exec('def call(function): function()', module)
+    with pytest.raises(UserError, match='of a strange proxy'):
+        with plain_hub_errors('alice/model'):
+            module['call'](fail)
 
 
 def test_without_a_token(monkeypatch):

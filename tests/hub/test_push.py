@@ -235,3 +235,15 @@ def test_token_of_hf_auth_login(hub, env, checkpoint, tmp_path):
     (tmp_path / 'home').mkdir(exist_ok=True)
     (tmp_path / 'home' / 'token').write_text(token + '\n')  # where `hf auth login` keeps it
     assert 'by alice' in run_cli(env, 'push', checkpoint, 'alice/model')
+
+
+def test_renamed_repository(hub, env, checkpoint):
+    """It goes to the new name, in the card too, by an address as it is pasted."""
+    hub.create('alice/old')
+    hub.rename('alice/old', 'alice/new')
+    shown = run_cli(env, 'push', checkpoint, f'{hub.url}/alice/old')
+    assert 'renamed  alice/old is alice/new on the Hub' in shown and f'to       {hub.url}/alice/new, there' in shown
+    assert "timm.create_model('hf-hub:alice/new'" in shown
+    card = files_of(hub, 'alice/new')['README.md'].decode()
+    assert 'hf-hub:alice/new' in card and 'alice/old' not in card
+    assert not [line for line in hub.requests if line.startswith('POST') and 'alice/old' in line]

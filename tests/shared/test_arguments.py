@@ -4,7 +4,7 @@ from helpers import MODELS
 
 from timm_mobilenext.shared.device import check_device
 from timm_mobilenext.shared.errors import UserError
-from timm_mobilenext.shared.names import check_model, check_repository, is_ours, list_ours
+from timm_mobilenext.shared.names import check_model, is_ours, list_ours, split_repository
 from timm_mobilenext.shared.paths import check_file, check_folder, check_output_folder, find_splits
 
 pytestmark = pytest.mark.tools
@@ -30,11 +30,28 @@ def test_known_model(name):
     check_model(name)
 
 
-@pytest.mark.parametrize('name', ['name', '', 'a/b/c'])
+@pytest.mark.parametrize('name', ['name', '', 'a/b/c', 'https://huggingface.co/datasets/user/name', 'hf-hub:name'])
 def test_repository_is_user_and_name(name):
-    check_repository('user/name')
     with pytest.raises(UserError, match='give user/name'):
-        check_repository(name)
+        split_repository(name)
+
+
+@pytest.mark.parametrize('name, revision', [
+    ('user/na.me', None),
+    ('user/na.me@v1', 'v1'),
+    ('user/na.me@refs/pr/1', 'refs/pr/1'),
+    ('hf-hub:user/na.me', None),
+    ('hf_hub:user/na.me@v1', 'v1'),
+    ('hf://user/na.me@v1', 'v1'),
+    ('huggingface.co/user/na.me', None),
+    ('https://huggingface.co/user/na.me/', None),
+    ('https://huggingface.co/user/na.me?library=timm#use', None),
+    ('https://huggingface.co/user/na.me/tree/v1', 'v1'),
+    ('https://huggingface.co/user/na.me/blob/v1/config.json', 'v1'),
+    ('http://127.0.0.1:8080/user/na.me/resolve/refs/pr/1/config.json', 'refs/pr/1'),
+])
+def test_repository_as_it_is_pasted(name, revision):
+    assert split_repository(name) == ('user/na.me', revision)
 
 
 def test_device():

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings=dict(help_option_names=['-h', '--help']),
 )
-_DETECTOR = 'Folder of a detector, such as best/ of a training, or hf-hub:USER/NAME.'
+_DETECTOR = 'Folder of a detector, such as best/ of a training, or hf-hub:USER/NAME[@REVISION].'
 _Detector = Annotated[str, typer.Argument(metavar='DETECTOR', help=_DETECTOR)]
 
 

@@ -12,7 +12,7 @@ import typer
 from ..classify.arguments import check_demo, check_predict
 from ..classify.settings import DemoSettings
 from ..hub.settings import ConvertSettings, PushSettings
-from ..shared.names import check_model, check_repository
+from ..shared.names import check_model, split_repository
 from ..shared.paths import check_output_folder, find_splits
 from ..version import __version__
 from .analyze import app as analyze_app
@@ -117,7 +117,7 @@ def _convert(settings: ConvertSettings) -> None:
 @settings_command(app, 'push')
 def _push(settings: PushSettings) -> None:
     """Push weights to the Hugging Face Hub, with config.json and a model card, in one commit."""
-    check_repository(settings.repo_id)
+    split_repository(settings.repo_id)
     from ..hub.push import run_push
 
     run_push(settings)
@@ -132,7 +132,7 @@ def pull(
 
     Writes it to a folder if timm can load it.
     """
-    check_repository(repo_id.partition('@')[0])
+    split_repository(repo_id)
     check_output_folder(output)
     from ..hub.pull import run_pull
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image, ImageDraw
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
+from ..hub.pull import download
 from ..shared.console import create_table_console
 from ..shared.device import check_device
-from ..shared.errors import first_line, shown, UserError
+from ..shared.errors import shown, UserError
 from ..shared.files import replacing
 from ..shared.images import check_all_read, read_image
 from ..shared.paths import check_file, check_output_folder
@@ -37,20 +37,18 @@ def load_detector(name: str, device: str = 'cpu') -> SSDLite:
         device: Device of torch.
 
     Raises:
-        UserError: If there is no such folder or device, or if the detector is damaged.
+        UserError: If there is no such folder, repository or device, or if the detector is damaged.
     """
     check_device(device)
-    source = name.removeprefix(_HUB)
     if not name.startswith(_HUB) and not (Path(name) / 'config.json').is_file():
         raise UserError(f'{name} is not the folder of a detector, with a config.json and a model.safetensors: give'
                         f' one, or {_HUB} and a repository.')
+    source = Path(name)
+    if name.startswith(_HUB):
+        source = download(name, only=['config.json', 'model.safetensors'])
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub prints that it loads
             return SSDLite.from_pretrained(source).to(device).eval()
-    except HfHubHTTPError:
-        raise
-    except HFValidationError as e:
-        raise UserError(f'{shown(source)} is not the name of a repository: {first_line(e)}') from e
     except Exception as e:  # a stranger's config and weights may lead to any error
         reason = shown(' '.join(str(e).split()) or type(e).__name__)
         raise UserError(f'{name} is not a detector that can be used: {reason}') from e

@@ -1,7 +1,8 @@
 """ What went wrong at the Hub, in one line: an ordered table of huggingface_hub's errors and what is said of each"""
+import os
 import traceback
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Sequence
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
@@ -19,11 +20,24 @@ from ..shared.errors import first_line, shown, UserError
 __all__ = ['plain_hub_errors']
 
 # huggingface_hub, its storage, and the HTTP libraries that its versions use
-_LIBRARIES = 'huggingface_hub', 'hf_xet', 'httpx', 'httpx2', 'httpcore', 'requests', 'urllib3'
+_LIBRARIES = 'huggingface_hub', 'hf_xet', 'httpx', 'httpx2', 'httpcore', 'httpcore2', 'requests', 'urllib3'
+# environment variables that the HTTP libraries read
+_CERTIFICATES = 'SSL_CERT_FILE', 'SSL_CERT_DIR', 'REQUESTS_CA_BUNDLE', 'CURL_CA_BUNDLE'
+_PROXIES = tuple(case(f'{kind}_proxy') for kind in ('http', 'https', 'all') for case in (str.lower, str.upper))
 # what the HTTP library at hand raises: HfHubHTTPError is a subclass of it
 _CONNECTION = tuple(
     base for base in HfHubHTTPError.__mro__ if base.__module__.partition('.')[0] in _LIBRARIES[1:])
 _ANY = range(1000)  # statuses of the Hub's answer, 0 if there was none
+
+
+
+class _Certificates(Exception):
+    """ Stands for whatever an HTTP library raises where it cannot read the certificates that a variable names."""
+
+
+class _Proxy(Exception):
+    """ Stands for whatever an HTTP library raises of a proxy that it cannot use."""
+
 
 # exception types, statuses, text: the first row that fits an error or its cause is taken, so that subclasses come first
 _TABLE = (
@@ -43,6 +57,10 @@ _TABLE = (
     (HfHubHTTPError, range(300, 500), '{endpoint} refused ({status}): {reason}'),
     ((*_CONNECTION, ConnectionError, TimeoutError), _ANY,
      'The connection to {endpoint} failed, {reason}: {repeat}.'),
+    (_Certificates, _ANY,
+     'The certificates that {certificates} names cannot be read, {reason}: give a file that is there, or unset it.'),
+    (_Proxy, _ANY,
+     'The proxy that {proxies} names cannot be used, {reason}: give one that begins with http://, or unset it.'),
     (Exception, _ANY, 'huggingface_hub failed, {reason}: {repeat}.'),
 )
 
@@ -83,14 +101,35 @@ def _is_of_hub(error: BaseException) -> bool:
     """ Whether an error comes from huggingface_hub or its libraries, by its type or by where it was raised."""
     if type(error).__module__.partition('.')[0] in _LIBRARIES:
         return True
-    modules = (frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(error.__traceback__))
-    return isinstance(error, (ConnectionError, RuntimeError, TimeoutError, ValueError)) and any(
-        module.partition('.')[0] in _LIBRARIES for module in modules)
+    modules = {
+        frame.f_globals.get('__name__', '').partition('.')[0] for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if modules.intersection(_LIBRARIES[2:]):  # no error of ours comes by the HTTP library
+        return True
+    return isinstance(error, (ConnectionError, RuntimeError, TimeoutError, ValueError)) and bool(
+        modules.intersection(_LIBRARIES))
+
+
+def _read_environment(error: Any) -> Any:
+    """ Exchange an error that an HTTP library raises of an environment variable, before it connects, for its name."""
+    if isinstance(error, (*_CONNECTION, ConnectionError, TimeoutError)):
+        return error
+    calls = [frame.f_code.co_name.lower() for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if _set(_CERTIFICATES) and type(error).__module__ in ('builtins', 'ssl') and isinstance(error, OSError):
+        return _Certificates(error.strerror or first_line(error))
+    if _set(_PROXIES) and any(word in text for text in (*calls, str(error).lower()) for word in ('proxy', 'proxies')):
+        return _Proxy(first_line(error))
+    return error
+
+
+def _set(names: Sequence[str]) -> str:
+    """ Those of some environment variables that are set, as a message names them."""
+    return ' or '.join(name for name in names if os.environ.get(name))
 
 
 def _describe(chain: List[BaseException], repo_id: str, revision: Optional[str], create_pr: bool) -> str:
     if constants.HF_HUB_OFFLINE:  # whatever huggingface_hub says of what it did not find in the cache
         chain = [OfflineModeIsEnabled()]
+    chain = [*chain[:-1], _read_environment(chain[-1])]
     text, error, response = next(
         (text, error, response)
         for types, statuses, text in _TABLE for error in chain
@@ -112,4 +151,7 @@ def _describe(chain: List[BaseException], repo_id: str, revision: Optional[str],
         wait=f' {shown(wait)} s' if wait else '',
         private=private,
         repeat=repeat,
+        certificates=_set([name for name in _CERTIFICATES if not os.path.exists(os.environ.get(name, '.'))])
+        or _set(_CERTIFICATES),
+        proxies=_set(_PROXIES),
     )

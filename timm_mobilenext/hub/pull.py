@@ -9,6 +9,7 @@ from huggingface_hub.utils import filter_repo_objects
 from ..shared.console import create_console
 from ..shared.errors import UserError
 from ..shared.files import replacing
+from ..shared.names import split_repository
 from .access import check_repo_id, check_revision, create_api, read_token
 from .folders import check_hub_folder, load_hub_folder, WEIGHTS
 from .messages import plain_hub_errors
@@ -24,7 +25,7 @@ def run_pull(repo: str, output: Path) -> None:
     """ Pull a repository to a folder, and print what it holds.
 
     Args:
-        repo: Repository, user/name or user/name@revision.
+        repo: Repository, user/name or user/name@revision, or its address.
         output: Folder to write to.
 
     Raises:
@@ -32,7 +33,7 @@ def run_pull(repo: str, output: Path) -> None:
             fails, or timm does not load what was pulled.
     """
     console = create_console()
-    repo_id = repo.partition('@')[0]
+    repo_id, _ = split_repository(repo)
     snapshot = download(repo)
     check_hub_folder(output, snapshot)
     with replacing(output) as folder:
@@ -52,7 +53,7 @@ def download(repo: str, only: Optional[List[str]] = None) -> Path:
     """ Download a repository to huggingface_hub's cache.
 
     Args:
-        repo: Repository, user/name or user/name@revision.
+        repo: Repository, user/name or user/name@revision, or its address.
         only: Names of the files to download, all of them if None.
 
     Returns:
@@ -61,19 +62,19 @@ def download(repo: str, only: Optional[List[str]] = None) -> Path:
     Raises:
         UserError: If the name is wrong, the Hub refuses, or the connection fails.
     """
-    repo_id, _, revision = repo.partition('@')
+    repo_id, revision = split_repository(repo)
     check_repo_id(repo_id)
-    check_revision(revision or None)
+    check_revision(revision)
     with plain_hub_errors(repo_id, revision):
         read_token()
         api = create_api()
         newest, files = None, []
         if not constants.HF_HUB_OFFLINE:
-            info = api.model_info(repo_id, revision=revision or None)
+            info = api.model_info(repo_id, revision=revision)
             newest, files = info.sha, [file.rfilename for file in info.siblings or []]
         ignored = _NOT_PULLED + (_PICKLES if WEIGHTS[0] in files else [])
         snapshot = Path(api.snapshot_download(
-            repo_id, revision=revision or None, allow_patterns=only, ignore_patterns=ignored))
+            repo_id, revision=revision, allow_patterns=only, ignore_patterns=ignored))
     if newest and snapshot.name != newest:  # huggingface_hub falls back to its cache without a word
         raise UserError(f'{constants.ENDPOINT} failed, or {repo_id} was changed meanwhile: repeat the command.')
     return snapshot

@@ -5,7 +5,7 @@ environment variables.
 """
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import List, Optional, Tuple
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ..shared.console import create_console
 from ..shared.errors import shown, UserError
-from ..shared.names import check_model
+from ..shared.names import check_model, split_repository
 from .access import check_repo_id, check_revision, create_api, read_token
 from .cards import LOCAL_NAME, make_weights_card
 from .convert import read_source, UNKNOWN_LICENSE
@@ -56,6 +56,8 @@ def run_push(settings: PushSettings) -> None:
         UserError: If a setting is wrong, the source cannot be read, the Hub refuses, or the connection fails.
     """
     console = create_console()
+    repo_id, revision = split_repository(settings.repo_id)
+    settings = replace(settings, repo_id=repo_id, revision=settings.revision or revision)
     check_settings(settings)
     with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
         folder = Path(temporary)
@@ -64,6 +66,11 @@ def run_push(settings: PushSettings) -> None:
             api = create_api()
             user = check_user(api)
             validate_card((folder / _CARD).read_text(encoding='utf-8'))
+            new_name = find_new_name(api, settings.repo_id)
+            if new_name:
+                console.print(f'renamed  {settings.repo_id} is {new_name} on the Hub')
+                rename_in_card(folder / _CARD, settings.repo_id, new_name)
+                settings = replace(settings, repo_id=new_name)
             target = look_up(api, settings)
             console.print(f'to       {describe_target(api, settings, target)}, by {user}')
             added, removed = plan_commit(folder, target, settings.overwrite_card, console)
@@ -189,6 +196,23 @@ def check_user(api: HfApi) -> str:
     if role == 'read':
         raise UserError(f'The token of {shown(user["name"])} may only read: use one that may write.')
     return user['name']
+
+
+def find_new_name(api: HfApi, repo_id: str) -> Optional[str]:
+    """ Name to which a repository was renamed; None if it was not, or if there is none."""
+    try:
+        found = api.model_info(repo_id).id  # the Hub redirects what is asked of the old name, but no commit
+    except GatedRepoError:
+        raise
+    except RepositoryNotFoundError:
+        return None
+    return found if found.lower() != repo_id.lower() else None
+
+
+def rename_in_card(file: Path, old: str, new: str) -> None:
+    """ Let a model card name a repository as it is named now."""
+    text = file.read_text(encoding='utf-8')
+    file.write_text(re.sub(rf'(?<![\w./-]){re.escape(old)}(?![\w-])', new, text), encoding='utf-8')
 
 
 def look_up(api: HfApi, settings: PushSettings) -> Target:

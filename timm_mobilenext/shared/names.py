@@ -1,11 +1,12 @@
 """ Names of models, which timm knows and which are ours, and of repositories"""
+import re
 import warnings
-from typing import Any, List
+from typing import Any, List, Optional, Tuple
 
 from ..version import wrong_timm
 from .errors import shown, UserError
 
-__all__ = ['check_model', 'check_repository', 'create_empty', 'is_ours', 'list_ours']
+__all__ = ['check_model', 'create_empty', 'is_ours', 'list_ours', 'split_repository']
 
 
 def list_ours() -> List[str]:
@@ -53,7 +54,23 @@ def create_empty(name: str, **kwargs: Any) -> Any:
         return timm.create_model(name, **kwargs)
 
 
-def check_repository(repo_id: str) -> None:
-    """ Raise a UserError if this is not of the form user/name. The Hub checks the rest."""
+def split_repository(name: str) -> Tuple[str, Optional[str]]:
+    """ Read a repository's name as people paste it: user/name, user/name@revision, hf-hub:user/name, or an address.
+
+    Returns:
+        user/name, and the revision if there is one. The Hub checks the rest.
+
+    Raises:
+        UserError: If this does not name a repository.
+    """
+    address = re.match(r'(?:https?://[^/]+|(?:www\.)?huggingface\.co|hf\.co|hf:/)/(.+)', name)
+    if address:
+        path = re.split(r'[?#]', address[1])[0].strip('/')
+        # of a file too, whose page lies behind its revision
+        parts = re.fullmatch(r'([^/]+/[^/@]+)(?:/(?:tree|blob|resolve|commit)/(refs/pr/\d+|[^/]+).*|@(.+))?', path)
+        repo_id, revision = (parts[1], parts[2] or parts[3]) if parts else (path, None)
+    else:
+        repo_id, _, revision = re.sub('^hf[-_]hub:', '', name).partition('@')
     if repo_id.count('/') != 1:
-        raise UserError(f'{shown(repo_id)!r} does not name a repository: give user/name.')
+        raise UserError(f'{shown(name)!r} does not name a repository: give user/name.')
+    return repo_id, revision or None

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from helpers import TOKEN
-from huggingface_hub import CommitOperationAdd, constants
+from huggingface_hub import CommitOperationAdd, constants, HfApi, ModelInfo
 from huggingface_hub.errors import (
     BadRequestError,
     DisabledRepoError,
@@ -134,6 +134,19 @@ def test_token_is_never_shown_and_long_answers_are_cut():
     for error in (answer(HfHubHTTPError, 403, f'{TOKEN} has no rights'), UserError(f'{TOKEN} has no rights')):
         assert '<token> has no rights' in message_of(error)
     assert len(message_of(answer(HfHubHTTPError, 403, 'x' * 5000))) < 300
+
+
+@pytest.mark.parametrize('answer', [dict(id='alice/model', siblings=[{}]), dict(id='alice/model', siblings=[3]), {}])
+def test_answer_of_another_form(answer):
+    with pytest.raises(UserError, match='http://hub gave an answer that huggingface_hub cannot read .*HF_ENDPOINT'):
+        with plain_hub_errors('alice/model'):
+            ModelInfo(**answer)
+
+
+def test_wrong_call_of_ours_is_not_hidden():
+    with pytest.raises(TypeError):
+        with plain_hub_errors('alice/model'):
+            HfApi().model_info()
 
 
 def test_what_huggingface_hub_raises_of_pythons_types():

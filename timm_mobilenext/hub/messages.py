@@ -2,6 +2,7 @@
 import os
 import traceback
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any, Iterator, List, Optional, Sequence
 
 from huggingface_hub import constants, get_token
@@ -28,7 +29,6 @@ _PROXIES = tuple(case(f'{kind}_proxy') for kind in ('http', 'https', 'all') for 
 _CONNECTION = tuple(
     base for base in HfHubHTTPError.__mro__ if base.__module__.partition('.')[0] in _LIBRARIES[1:])
 _ANY = range(1000)  # statuses of the Hub's answer, 0 if there was none
-
 
 
 class _Certificates(Exception):
@@ -61,6 +61,8 @@ _TABLE = (
      'The certificates that {certificates} names cannot be read, {reason}: give a file that is there, or unset it.'),
     (_Proxy, _ANY,
      'The proxy that {proxies} names cannot be used, {reason}: give one that begins with http://, or unset it.'),
+    ((AttributeError, JSONDecodeError, LookupError, TypeError), _ANY,
+     '{endpoint} gave an answer that huggingface_hub cannot read ({reason}): check HF_ENDPOINT, and {repeat}.'),
     (Exception, _ANY, 'huggingface_hub failed, {reason}: {repeat}.'),
 )
 
@@ -101,12 +103,15 @@ def _is_of_hub(error: BaseException) -> bool:
     """ Whether an error comes from huggingface_hub or its libraries, by its type or by where it was raised."""
     if type(error).__module__.partition('.')[0] in _LIBRARIES:
         return True
-    modules = {
-        frame.f_globals.get('__name__', '').partition('.')[0] for frame, _ in traceback.walk_tb(error.__traceback__)}
-    if modules.intersection(_LIBRARIES[2:]):  # no error of ours comes by the HTTP library
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [frame.f_globals.get('__name__', '').partition('.')[0] for frame in frames]
+    if set(modules).intersection(_LIBRARIES[2:]):  # no error of ours comes by the HTTP library
+        return True
+    # it met an answer of another form: a wrong call of ours fails in our own line, or in the decorator of its methods
+    if modules[-1] in _LIBRARIES and frames[-1].f_code.co_name != '_inner_fn':
         return True
     return isinstance(error, (ConnectionError, RuntimeError, TimeoutError, ValueError)) and bool(
-        modules.intersection(_LIBRARIES))
+        set(modules).intersection(_LIBRARIES))
 
 
 def _read_environment(error: Any) -> Any:

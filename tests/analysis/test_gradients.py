@@ -366,9 +366,12 @@ def test_networks_without_strides(folder, tmp_path, capsys, specs, strides):
     (dict(models=['mobilenext_035,no=1']), 'mobilenext_035,no=1 cannot be created: .*no.*'),
     (dict(models=['mobilenext_035,arch_def=[["xx_r1"]]']), 'mobilenext_035,arch_def=.* cannot be created: .*xx_r1.*'),
     (dict(models=['mobilenext_035,in_chans=1']),
-     'mobilenext_035,in_chans=1 gives no logits of an image of 32 pixels: .*3 channels.*'),
+     r'mobilenext_035,in_chans=1 gives no logits of an image of 32 pixels \(.*3 channels.*\): give an image size of'
+     ' 224, which it is made for, or other arguments.'),
+    (dict(models=['mobilenext_035,features_only=True']),
+     'mobilenext_035,features_only=True has no classifier: leave out the argument .* such as features_only, .*'),
     (dict(models=["mobilenext_035,global_pool=''"]), "mobilenext_035,global_pool='' gives no logits of an image of 32"
-                                                     ' pixels: mat1 and mat2 .*'),
+                                                     r' pixels \(mat1 and mat2 .*'),
     (dict(device='abacus'), 'There is no device abacus here .*'),
     (dict(data_dir=Path('gone')), 'gone is not a folder: give an image folder.'),
     (dict(weight_init='xavier'), "weight_init 'xavier' is not one of model, authors, timm."),

@@ -119,9 +119,13 @@ def test_backbone_is_built_once(arguments, tmp_path, monkeypatch):
     assert devices.count('cpu') == 1 and set(devices) <= {'cpu', 'meta'}
 
 
-def test_image_size_that_a_backbone_refuses():
-    with pytest.raises(UserError, match='^levit_128s does not take images of 100 pixels: The size of tensor a'):
-        create_ssdlite('levit_128s', num_classes=2, img_size=100)
+@pytest.mark.parametrize('name, img_size, words', [
+    ('levit_128s', 100, r'100 pixels \(The size of tensor a .*\): give an image size of 224, which it is made for, or'),
+    ('halonet26t', 320, '320 pixels: give an image size of 256, which it is made for, or'),  # it asserts without a text
+])
+def test_image_size_that_a_backbone_refuses(name, img_size, words):
+    with pytest.raises(UserError, match=f'^{name} does not take images of {words} another model.$'):
+        create_ssdlite(name, num_classes=2, img_size=img_size)
 
 
 def test_channels_last_features_are_turned():

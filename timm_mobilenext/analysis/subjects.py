@@ -27,7 +27,7 @@ from ..shared.device import check_device
 from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.images import read_image
-from ..shared.names import check_model
+from ..shared.names import check_model, refused_size
 from ..shared.paths import check_not_hidden, SPLITS
 from .settings import AnalysisSettings, check_paths
 
@@ -276,7 +276,7 @@ def create_network(
     elif weight_init != 'model':
         draw_weights(model, weight_init)
     network = Network(model.to(device), find_blocks(model, subject.label))
-    _check_forward(network.model, img_size, num_classes, subject.label)
+    _check_forward(network.model, img_size, num_classes, subject)
     return network
 
 
@@ -289,24 +289,28 @@ def check_weight_init(weight_init: str, pretrained: bool) -> None:
 
 
 def _check_classes(name: str, num_classes: Optional[int], expected: int) -> None:
+    if not num_classes:
+        raise UserError(f'{name} has no classifier: leave out the argument that takes it away, such as features_only,'
+                        ' or give a model with classes.')
     if num_classes != expected:
         raise UserError(f'{name} has {num_classes} classes and the data has {expected}: give weights and data with the'
                         ' same classes.')
 
 
 @torch.no_grad()
-def _check_forward(model: Any, img_size: int, num_classes: int, name: str) -> None:
+def _check_forward(model: Any, img_size: int, num_classes: int, subject: Subject) -> None:
     """ Raise a UserError if a network does not map images of a size to logits. It stays in its mode."""
     was_training = model.training
     image = torch.zeros(1, 3, img_size, img_size, device=next(model.parameters()).device)
     try:
         logits = model.eval()(image)
     except (AssertionError, IndexError, RuntimeError, ValueError) as e:
+        other = 'other arguments' if subject.kwargs else 'another model'
         raise UserError(
-            f'{name} gives no logits of an image of {img_size} pixels: {shown(first_line(e))}') from e
+            f'{subject.label} gives no logits of an image {refused_size(subject.name, img_size, e, other)}') from e
     if getattr(logits, 'shape', None) != (1, num_classes):
         raise UserError(
-            f'{name} gives no logits of an image: leave out the argument that changes its output.')
+            f'{subject.label} gives no logits of an image: leave out the argument that changes its output.')
     model.train(was_training)
 
 

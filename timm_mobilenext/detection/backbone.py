@@ -16,7 +16,7 @@ from timm.models import FeatureHooks, is_model_pretrained
 from ..checkpoints.convert import fit_state_dict
 from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, UserError
-from ..shared.names import check_model, create_empty
+from ..shared.names import check_model, create_empty, refused_size
 
 __all__ = ['SSDLiteBackbone']
 
@@ -146,8 +146,7 @@ class SSDLiteBackbone(nn.Module):
         try:
             maps, last = self._forward_body(torch.zeros(1, 3, self.img_size, self.img_size))
         except (AssertionError, IndexError, RuntimeError, ValueError) as e:
-            raise UserError(
-                f'{self.name} does not take images of {self.img_size} pixels: {first_line(e)}') from e
+            raise UserError(f'{self.name} does not take images {refused_size(self.name, self.img_size, e)}') from e
         self.body.train(was_training)
         return [x.shape[1] for x in maps], last.shape[1], last.shape[-1]
 

@@ -4,9 +4,9 @@ import warnings
 from typing import Any, List, Optional, Tuple
 
 from ..version import wrong_timm
-from .errors import shown, UserError
+from .errors import first_line, shown, UserError
 
-__all__ = ['check_model', 'create_empty', 'is_ours', 'list_ours', 'split_repository']
+__all__ = ['check_model', 'create_empty', 'is_ours', 'list_ours', 'refused_size', 'split_repository']
 
 
 def list_ours() -> List[str]:
@@ -52,6 +52,17 @@ def create_empty(name: str, **kwargs: Any) -> Any:
             return timm.create_model(name, **kwargs)
     except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
         return timm.create_model(name, **kwargs)
+
+
+def refused_size(name: str, img_size: int, error: Exception, other: str = 'another model') -> str:
+    """ End of a sentence on a model that fails on images of a size: why, and what to change."""
+    import timm
+
+    cfg: Any = timm.get_pretrained_cfg(name)
+    made_for = cfg.input_size[-1] if cfg is not None and cfg.input_size else img_size
+    advice = f'an image size of {made_for}, which it is made for, or ' if made_for != img_size else ''
+    reason = f' ({shown(first_line(error)).rstrip(".")})' if str(error).strip() else ''  # an assertion may say nothing
+    return f'of {img_size} pixels{reason}: give {advice}{other}.'
 
 
 def split_repository(name: str) -> Tuple[str, Optional[str]]:

@@ -104,7 +104,7 @@ def test_environment_that_the_http_library_cannot_use(monkeypatch, variable, val
 
 def test_whatever_the_http_library_raises():
     def fail():
-        raise NotImplementedError('of a strange proxy')
+        raise ImportError('of a strange proxy')
 
     module = {'__name__': HTTP_ERROR.__module__}
     exec('def call(function): function()', module)

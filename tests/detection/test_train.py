@@ -294,7 +294,7 @@ def test_interrupted_by_the_user(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130 and stderr.strip().endswith('Interrupted.')
+    assert process.returncode == 130 and stderr.strip().endswith('Interrupted.'), stderr
     assert not [file for file in output.iterdir() if file.name.startswith('.')]
     torch.load(output / 'training.pth', weights_only=True)
     assert os.listdir(output / 'last')

@@ -15,6 +15,7 @@ import torch
 import yaml
 from helpers import OFFLINE, run_cli
 from PIL import Image
+from processes import start_cli
 from safetensors.torch import load_file
 
 from timm_mobilenext.detection import SSDLite
@@ -286,15 +287,14 @@ def test_full_disk_leaves_the_old_state(whole, tmp_path):
 
 def test_interrupted_by_the_user(tmp_path):
     output = tmp_path / 'out'
-    arguments = [str(a) for a in ('detect', 'train', '-o', output, *SMALL, '--epochs', 500)]
-    process = subprocess.Popen([COMMAND, *arguments],
-                               env=OFFLINE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_cli(OFFLINE, ['detect', 'train', '-o', output, *SMALL, '--epochs', 500], tmp_path / 'log')
     while not (output / 'training.pth').exists():
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 130 and stderr.strip().endswith('Interrupted.'), stderr
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=120)
+    stderr = (tmp_path / 'log.stderr').read_text()
+    assert process.exitcode == 130 and stderr.strip().endswith('Interrupted.'), stderr
     assert not [file for file in output.iterdir() if file.name.startswith('.')]
     torch.load(output / 'training.pth', weights_only=True)
     assert os.listdir(output / 'last')

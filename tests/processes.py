@@ -1,4 +1,4 @@
-"""timm-mobilenext in processes of its own, started from one that has imported torch, which takes most of a start.
+"""Commands and scripts in processes of their own, started from one that has imported torch, most of a start's work.
 
 They read their environment as a user's do: nothing that looks at it, neither timm nor huggingface_hub, is imported
 before it is set.
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List
 
-__all__ = ['start_cli']
+__all__ = ['start_cli', 'start_python']
 
 _CONTEXT = multiprocessing.get_context('forkserver')
 _CONTEXT.set_forkserver_preload(['torchvision.models.feature_extraction', 'safetensors.torch', 'typer', 'rich.console'])
@@ -18,12 +18,17 @@ _CONTEXT.set_forkserver_preload(['torchvision.models.feature_extraction', 'safet
 
 def start_cli(env: Dict[str, str], arguments: List[str], output: Path):
     """Start a command that writes stdout and stderr to `output` with these suffixes: a multiprocessing.Process."""
-    process = _CONTEXT.Process(target=_run_cli, args=(env, arguments, str(output)))
+    return start_python(env, 'from timm_mobilenext.cli.main import main; main()', arguments, output)
+
+
+def start_python(env: Dict[str, str], code: str, arguments: List[str], output: Path):
+    """Start a script in the same way."""
+    process = _CONTEXT.Process(target=_run, args=(env, code, arguments, str(output)))
     process.start()
     return process
 
 
-def _run_cli(env: Dict[str, str], arguments: List[str], output: str) -> None:
+def _run(env: Dict[str, str], code: str, arguments: List[str], output: str) -> None:
     os.environ.clear()
     os.environ.update(env)
     assert not {'timm', 'huggingface_hub'} & set(sys.modules)
@@ -34,6 +39,4 @@ def _run_cli(env: Dict[str, str], arguments: List[str], output: str) -> None:
         os.close(file)
     sys.stdout.reconfigure(line_buffering=True)  # what a test waits for is there at once
     sys.argv = ['timm-mobilenext', *map(str, arguments)]
-    from timm_mobilenext.cli.main import main
-
-    main()
+    exec(code, {'__name__': '__main__'})

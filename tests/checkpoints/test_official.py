@@ -1,14 +1,15 @@
 """The authors' five files from the loopback: fetched, checked, cached, and everything that can go wrong on the way."""
 import resource
 import signal
-import subprocess
-import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from authors import is_golden
+from helpers import OFFLINE
+from processes import start_python
 from server import dropped, page, send, status, truncated, whole
 
 from timm_mobilenext.checkpoints import official as downloads
@@ -152,16 +153,21 @@ def test_processes_at_once(official, server, tmp_path):
         return False
 
     server.failures = [hold]
-    arguments = [f'{server.url}{FILE}', tmp_path, blob_id_of(server.files[FILE])]
-    command = [sys.executable, '-c', DOWNLOAD, *arguments]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    cache = tmp_path / 'cache'
+    arguments = [f'{server.url}{FILE}', cache, blob_id_of(server.files[FILE])]
+    first = start_python(OFFLINE, DOWNLOAD, arguments, tmp_path / 'first')
     assert first_is_here.wait(120)
-    second = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert second.stdout.readline() == b'started\n'
+    second = start_python(OFFLINE, DOWNLOAD, arguments, tmp_path / 'second')
+    log = tmp_path / 'second.stdout'
+    while not (log.exists() and log.read_text() == 'started\n'):
+        assert second.is_alive()
+        time.sleep(0.001)
     go_on.set()
-    assert first.wait(120) == second.wait(120) == 0
-    assert len(server.requests) == 1 and len(cached(tmp_path)) == 1
-    assert is_golden(official(tmp_path))
+    for process in (first, second):
+        process.join(120)
+        assert process.exitcode == 0
+    assert len(server.requests) == 1 and len(cached(cache)) == 1
+    assert is_golden(official(cache))
 
 
 def test_cache_that_cannot_be_written(message_of, official, tmp_path):
@@ -210,17 +216,17 @@ def test_killed_at_any_moment(official, server, tmp_path):
             return True
         return answer
 
-    file = tmp_path / f'mobilenext-74_02_full_id_tensor-{blob_id[:8]}.pth.tar'
+    cache = tmp_path / 'cache'
+    file = cache / f'mobilenext-74_02_full_id_tensor-{blob_id[:8]}.pth.tar'
     for i in range(10):
         server.failures = [pause_at(i / 10)]
         paused.clear()
         go_on.clear()
-        process = subprocess.Popen(
-            [sys.executable, '-c', DOWNLOAD, f'{server.url}{FILE}', tmp_path, blob_id], stderr=subprocess.DEVNULL)
+        process = start_python(OFFLINE, DOWNLOAD, [f'{server.url}{FILE}', cache, blob_id], tmp_path / 'log')
         assert paused.wait(120)
         process.kill()
-        process.wait()
+        process.join()
         go_on.set()
         assert not file.exists()
-    assert is_golden(official(tmp_path))
-    assert file.read_bytes() == content and cached(tmp_path) == [file.name]
+    assert is_golden(official(cache))
+    assert file.read_bytes() == content and cached(cache) == [file.name]

@@ -1,5 +1,6 @@
 """The ablations compare what they say. Nothing is trained here."""
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,13 @@ ablations = pytest.importorskip('experiments.ablations', reason='needs scipy and
 pytestmark = pytest.mark.tools
 
 
+@cache
+def describe(arm):
+    return ablations.describe(arm, 10)
+
+
 def macs(arm):
-    return float(ablations.describe(arm, 10)[2][:-1])
+    return float(describe(arm)[2][:-1])
 
 
 def row(arm, seed, top1, **more):
@@ -20,15 +26,15 @@ def row(arm, seed, top1, **more):
 
 def test_arms_that_are_compared_have_equal_macs():
     for arm in ('narrow', 'none', 'nonlinear', 'identity-1/2', 'wide-lr0.1', 'narrow-lr0.1'):
-        assert ablations.describe(arm, 10)[1:3] == ablations.describe('wide', 10)[1:3]
+        assert describe(arm)[1:3] == describe('wide')[1:3]
     for arm in ('narrow-050', 'none-050'):
-        assert ablations.describe(arm, 10)[1:3] == ablations.describe('wide-050', 10)[1:3]
+        assert describe(arm)[1:3] == describe('wide-050')[1:3]
     for arm in ('before', 'after', 'bottleneck'):
         assert macs(arm) == pytest.approx(macs('wide'), rel=0.01)
         assert not macs(f'{arm}-035') == pytest.approx(macs('wide'), rel=0.01)
     for arm in ('before-strided', 'bottleneck'):
         assert macs(arm) == pytest.approx(macs('wide'), rel=0.01)
-        assert ablations.describe(arm, 10)[1:3] == ablations.describe(f'{arm}-relu6', 10)[1:3]
+        assert describe(arm)[1:3] == describe(f'{arm}-relu6')[1:3]
     assert macs('inverted') == pytest.approx(macs('wide'), rel=0.03)
 
 
@@ -53,8 +59,8 @@ def test_before_and_after_differ_in_the_place():
 
 def test_adds():
     # 12 of 12 blocks, and a narrow tensor is smaller than a wide one
-    assert [ablations.describe(arm, 10)[3] for arm in ('wide', 'narrow', 'none')] == ['12', '11', '0']
-    numbers = [int(ablations.describe(arm, 10)[4].replace(',', '')) for arm in ('wide', 'identity-1/2', 'narrow')]
+    assert [describe(arm)[3] for arm in ('wide', 'narrow', 'none')] == ['12', '11', '0']
+    numbers = [int(describe(arm)[4].replace(',', '')) for arm in ('wide', 'identity-1/2', 'narrow')]
     assert numbers[0] == 2 * numbers[1] > 2 * numbers[2]
 
 

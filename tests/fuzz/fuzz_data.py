@@ -14,6 +14,7 @@ from oracle import damaged, fuzz, is_told, STRANGE, tell, twisted
 from PIL import Image
 from typer.testing import CliRunner
 
+from timm_mobilenext.classify.image_folder import run_check
 from timm_mobilenext.cli.main import app
 from timm_mobilenext.detection.evaluate import run_eval
 from timm_mobilenext.shared.images import read_image
@@ -137,5 +138,4 @@ def test_names_of_files(names):
                 Image.new('RGB', (4, 4)).save(path / 'one.png')
                 for name in names:
                     Path(path, os.fsdecode(name)).write_bytes(b'')
-        result = CliRunner().invoke(app, ['check', folder])
-        assert result.exit_code in (0, 1) and (not result.exception or isinstance(result.exception, SystemExit))
+        tell(run_check, Path(folder))

@@ -3,6 +3,7 @@
 `make fuzz` runs the files beside this one: COUNT=10000 says how many inputs, SEED=1 which ones.
 """
 import contextlib
+import copy
 import io
 import json
 import os
@@ -119,7 +120,7 @@ def twisted(draw, value):
             parent = parent[step]
         change = draw(st.sampled_from(['replace', 'replace', 'replace', 'text', 'remove', 'repeat']))
         if change == 'replace':
-            parent[key] = draw(STRANGE)
+            parent[key] = copy.deepcopy(draw(STRANGE))  # what was drawn once may be drawn again
         elif change == 'text':
             parent[key] = str(parent[key])
         elif change == 'remove':

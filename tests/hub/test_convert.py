@@ -301,10 +301,12 @@ def impossible(folder, **args):
     (overflow, ['--half'], ['infinite', 'bn1.running_var']),
     (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'cannot be made']),
     (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'is impossible']),
+    (lambda folder: impossible(folder, input_size=[3, None, 64]), [], ['input_size', 'is impossible']),
+    (lambda folder: save(folder, {'state_dict_ema': torch.ones(2)}), [], ['fits no MobileNeXt model']),
     (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['not plain tensors: 3']),
 ], ids=[
     'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
-    'foo', 'mean', 'keys',
+    'foo', 'mean', 'size', 'no dict', 'keys',
 ])
 def test_bad_checkpoint_is_reported_in_one_line(make, options, words, tmp_path):
     code, stdout, stderr = convert(make(tmp_path), '-o', tmp_path / 'out', *options)

@@ -143,7 +143,7 @@ def select_state_dict(checkpoint: Dict[str, Any], ema: Optional[bool] = None) ->
     Raises:
         UserError: If there are no such weights, or several, or if some are not finite.
     """
-    averaged = next((checkpoint[key] for key in _AVERAGED if checkpoint.get(key)), None)
+    averaged = next((checkpoint[key] for key in _AVERAGED if _has_tensors(checkpoint.get(key))), None)
     if ema and not averaged:
         raise UserError('The checkpoint has no EMA weights (state_dict_ema): take the raw ones.')
     kind = 'raw' if not averaged or ema is False else 'EMA'

@@ -20,7 +20,7 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.files import replacing
 from ..shared.names import check_model, create_empty, list_ours
 from .cards import escape, LOCAL_NAME, make_weights_card
-from .folders import check_hub_folder, logits_of, reload_difference, save_hub_folder
+from .folders import check_cfg, check_hub_folder, logits_of, reload_difference, save_hub_folder
 from .runs import read_args, read_training, Training
 from .settings import ConvertSettings
 
@@ -233,6 +233,8 @@ def describe_weights(model: Any, args: Dict[str, Any]) -> None:
     data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
     try:
         cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
+        check_cfg(model)
     except Exception as e:  # a stranger's arguments may lead to any error
+        reason = str(e) if isinstance(e, UserError) else repr(e)
         raise UserError(
-            f'The checkpoint gives its images {shown(data_args)}, which is impossible: {shown(repr(e))}.') from e
+            f'The checkpoint gives its images {shown(data_args)}, which is impossible: {shown(reason)}.') from e

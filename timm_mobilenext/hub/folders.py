@@ -24,8 +24,8 @@ from ..shared.names import is_ours
 from ..version import __version__
 
 __all__ = [
-    'check_architecture', 'check_hub_folder', 'copy_hub_folder', 'load_hub_folder', 'logits_of', 'read_config',
-    'reload_difference', 'save_hub_folder', 'WEIGHTS',
+    'check_architecture', 'check_cfg', 'check_hub_folder', 'copy_hub_folder', 'load_hub_folder', 'logits_of',
+    'read_config', 'reload_difference', 'save_hub_folder', 'WEIGHTS',
 ]
 
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')

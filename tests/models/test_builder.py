@@ -351,6 +351,13 @@ BAD_STRINGS = [
 ]
 
 
+@pytest.mark.parametrize('block_str', ['{}', 'sg_r1_{}', 'sg_r1_k{}', 'ir_r1_{}', 'ir_r1_k{}_s1'])
+def test_long_strings_are_cut(block_str):
+    with pytest.raises(BlockStringError) as info:
+        timm.create_model('mobilenext_035', arch_def=[[block_str.format('x' * 5000)]])
+    assert len(str(info.value)) < 1000
+
+
 @pytest.mark.parametrize('block_str, words', BAD_STRINGS)
 def test_bad_string(block_str, words):
     with pytest.raises(BlockStringError) as info:

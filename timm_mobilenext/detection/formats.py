@@ -172,6 +172,8 @@ def _read_annotations(file: Path, truth: Dict[str, Any], found: Found) -> None:
             if annotation.get(key) is None:
                 annotation[key] = value
         _read_numbers(annotation, ('iscrowd', 'area', 'difficult'), name, found)
+        if annotation['iscrowd'] not in (0, 1, None):
+            found.refuse(f'{name}: iscrowd is {shown(annotation["iscrowd"])}, not 0 or 1')
         image_id, category_id = annotation.get('image_id'), read_number(annotation.get('category_id'))
         if to_id(image_id) not in image_ids:
             found.refuse(f'{name} is of image {shown(image_id)}, which is not there')

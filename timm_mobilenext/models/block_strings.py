@@ -79,9 +79,9 @@ def _decode_ours(block_type: str, tokens: List[str]) -> Tuple[Dict[str, Any], in
         if not key or not is_valid and key != letters:
             hint = f'; after "{key}" it needs {expected}' if key else ''
             raise BlockStringError(
-                f'unknown token "{token}", a block of type {block_type} takes {", ".join(_TOKENS)}{hint}.')
+                f'unknown token "{shown(token)}", a block of type {block_type} takes {", ".join(_TOKENS)}{hint}.')
         if not is_valid:
-            raise BlockStringError(f'token "{token}" needs {expected} after "{key}".')
+            raise BlockStringError(f'token "{shown(token)}" needs {expected} after "{key}".')
         if key in options:
             raise BlockStringError(f'token "{token}" repeats "{key}", allowed once.')
         options[key] = value
@@ -129,7 +129,8 @@ def _decode_timms(block_type: str, tokens: List[str]) -> Tuple[Dict[str, Any], i
         decode_block_str(f'{block_type}_{_TIMM_NEEDS}')
     except AssertionError:
         raise BlockStringError(
-            f'unknown block type "{block_type}", allowed are {", ".join(BLOCK_TYPES)}, ir and the other types of timm.'
+            f'unknown block type "{shown(block_type)}", allowed are {", ".join(BLOCK_TYPES)}, ir and the other types of'
+            ' timm.'
         ) from None
     except Exception:  # a type of a newer timm, which needs more
         pass
@@ -142,7 +143,7 @@ def _decode_timms(block_type: str, tokens: List[str]) -> Tuple[Dict[str, Any], i
         keys.append(key)
         if not match or not _is_read(block_type, key, bool(value)):
             raise BlockStringError(
-                f'unknown token "{token}", a block of type {block_type} takes letters that timm reads and plain'
+                f'unknown token "{shown(token)}", a block of type {block_type} takes letters that timm reads and plain'
                 ' numbers.')
         if key in ('k', 'a', 'p') and any(size != '0' and int(size) % 2 == 0 for size in value.split('.')):
             raise BlockStringError(f'token "{token}" needs an odd number, or 0 for none, after "{key}".')

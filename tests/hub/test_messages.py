@@ -155,7 +155,10 @@ def test_what_huggingface_hub_raises_of_pythons_types():
             CommitOperationAdd(path_in_repo='file', path_or_fileobj=3)
 
 
-@pytest.mark.parametrize('error', [ValueError('ours'), RuntimeError('ours'), KeyError('ours'), OSError('disk is full')])
+@pytest.mark.parametrize('error', [
+    ValueError('ours'), RuntimeError('ours'), KeyError('ours'), OSError('disk is full'),
+    because(KeyError('ours'), ValueError('never raised')),
+])
 def test_other_errors_are_not_hidden(error):
     with pytest.raises(type(error)) as info:
         with plain_hub_errors('alice/model'):

@@ -108,7 +108,7 @@ def _is_of_hub(error: BaseException) -> bool:
     if set(modules).intersection(_LIBRARIES[2:]):  # no error of ours comes by the HTTP library
         return True
     # it met an answer of another form: a wrong call of ours fails in our own line, or in the decorator of its methods
-    if modules[-1] in _LIBRARIES and frames[-1].f_code.co_name != '_inner_fn':
+    if frames and modules[-1] in _LIBRARIES and frames[-1].f_code.co_name != '_inner_fn':
         return True
     return isinstance(error, (ConnectionError, RuntimeError, TimeoutError, ValueError)) and bool(
         set(modules).intersection(_LIBRARIES))

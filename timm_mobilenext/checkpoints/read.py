@@ -37,7 +37,7 @@ _BEGINNINGS = (
     (rb'\x89HDF', 'an HDF5 file, as Keras writes it', 'give a checkpoint of PyTorch'),
     (rb'$', 'empty', 'download or save it once more'),
 )
-# names under which trainings keep weights, before which any other name gives way
+# names under which trainings keep weights; weights under any other name are taken only if these are absent
 _AVERAGED = 'state_dict_ema', 'model_ema'
 _RAW = 'state_dict', 'model'
 # ends of keys that tell of a network that was changed before it was saved: what did it, and how it is undone

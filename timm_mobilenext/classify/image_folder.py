@@ -66,8 +66,9 @@ def check_image_folder(data_dir: Path, console: Console) -> Dict[str, int]:
         except RuntimeError:
             raise UserError(
                 f'{folder} has no images that {read}: put some into a folder for each class there.') from None
-        check_not_hidden(folder, (file for file, _ in reader.samples))
-        leaves, told = _walk(folder, {file for file, _ in reader.samples})
+        files = [file for file, _ in reader.samples]
+        check_not_hidden(folder, files)
+        leaves, told = _walk(folder, set(files))
         samples += reader.samples
         counts[task] = len(reader.samples)
         found[folder] = set(reader.class_to_idx)

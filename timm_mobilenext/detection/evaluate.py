@@ -162,18 +162,19 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
         if box is None or score is None or not isinstance(image_id, (int, float, str)):
             raise UserError(f'Detection {i} in {file} lacks some of image_id, category_id, bbox of four numbers, and'
                             ' score.')
-        if to_id(image_id) not in image_ids:
+        known_id, number = to_id(image_id), read_number(category_id)
+        if known_id not in image_ids:
             raise UserError(f'Detection {i} in {file} is of image {shown(repr(image_id))}, which {split.name} does not'
                             ' have.')
-        detection.update(bbox=box, score=score, image_id=image_ids[to_id(image_id)])
+        detection.update(bbox=box, score=score, image_id=image_ids[known_id])
         if 'class' in detection:
             # a class that the split does not have counts for nothing, whatever its number
             detection['category_id'] = by_name.get(str(detection['class']))
-        elif read_number(category_id) not in category_ids:
+        elif number not in category_ids:
             raise UserError(f'Detection {i} in {file} is of category {shown(repr(category_id))}, which {split.name}'
                             ' does not have.')
         else:
-            detection['category_id'] = read_number(category_id)
+            detection['category_id'] = number
     return detections
 
 

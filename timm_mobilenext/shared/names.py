@@ -48,7 +48,7 @@ def create_empty(name: str, **kwargs: Any) -> Any:
 
     try:
         with torch.device('meta'), warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # what a network warns of is told where it is made to be used
+            warnings.simplefilter('ignore')  # the network that is used gives the same warnings
             return timm.create_model(name, **kwargs)
     except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
         return timm.create_model(name, **kwargs)

@@ -28,6 +28,7 @@ NAMES = [
     (' line\r\nbreak\tand\u2028more ', 'line break and more'),
     ('caf\udce9', 'caf U+DCE9'),
     ('a\0\x07', 'a U+0000 U+0007'),
+    ('mobilenext_035   74 %', 'mobilenext_035   74 %'),
     ('', ''),
 ])
 def test_text_of_any_language_is_legible(text, drawn):

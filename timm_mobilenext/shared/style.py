@@ -1,5 +1,6 @@
 """ One style for all pictures: colors, and text of any language"""
 import math
+import re
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,9 +45,10 @@ def legible(text: str, size: float, width: float = math.inf) -> str:
     for character in text:
         is_half = '\ud800' <= character <= '\udfff'  # of a file name that is not UTF-8
         if is_half or not character.isspace() and (not ord(character) or _look(character) == missing):
-            character = f' U+{ord(character):04X} '
+            character = f'\nU+{ord(character):04X}\n'
         characters.append(character)
-    line = ' '.join(''.join(characters).split())
+    # spaces that separate parts of a line stay as they are
+    line = re.sub(r'\s+', lambda run: ' ' if run[0].strip(' ') else run[0], ''.join(characters)).strip()
     font = load_font(size)
     if font.getlength(line) <= width:
         return line

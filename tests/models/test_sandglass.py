@@ -189,6 +189,35 @@ def test_drop_path_under_a_partial_shortcut(position):
     assert torch.equal(block(x), torch.cat([x[:, :16], torch.zeros(2, 16, 4, 4)], 1))
 
 
+def test_partial_shortcut_is_slices_put_together():
+    """Bit by bit, in each precision."""
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        block = randomize(make(identity_multiplier=1 / 3)).to(dtype).eval()
+        without = make(noskip=True).to(dtype).eval()
+        without.load_state_dict(block.state_dict())
+        x = torch.randn(2, 32, 8, 8, dtype=dtype)
+        y = without(x)
+        expected = torch.cat([y[:, :10] + x[:, :10], y[:, 10:]], dim=1)
+        assert torch.equal(block(x), expected) and block(x).dtype == dtype
+
+
+@pytest.mark.parametrize('way', ['to_empty', 'assign', 'nested_assign', 'reinit'])
+def test_partial_shortcut_of_a_block_from_the_meta_device(way):
+    trained = randomize(make(identity_multiplier=0.5)).eval()
+    block = make(identity_multiplier=0.5, device='meta').eval()
+    if way == 'assign':
+        block.load_state_dict(trained.state_dict(), assign=True)
+    elif way == 'nested_assign':
+        nn.Sequential(block).load_state_dict(nn.Sequential(trained).state_dict(), assign=True)
+    else:
+        block.to_empty(device='cpu').load_state_dict(trained.state_dict())
+    if way == 'reinit':
+        block.skip_mask.fill_(torch.nan)
+        block.init_non_persistent_buffers()
+    x = torch.randn(2, 32, 8, 8)
+    assert torch.equal(block(x), trained(x))
+
+
 @pytest.mark.parametrize('aa_layer', ['blur', 'avg', BlurPool2d])
 @pytest.mark.parametrize('shape', ['down', 'down_e2', 'same'])
 @pytest.mark.parametrize('position', LAYOUTS)

@@ -100,6 +100,10 @@ def fold_bn(conv: Any, norm: Any) -> nn.Module:
     return act
 
 
+def _renew_buffers(block: Any, incompatible_keys: Any) -> None:
+    block.init_non_persistent_buffers()
+
+
 class SandglassBlock(nn.Module):
     """ Sandglass block, wide -> narrow -> wide
 
@@ -193,7 +197,6 @@ class SandglassBlock(nn.Module):
             raise ValueError(
                 f'identity_multiplier {identity_multiplier!r} leaves no channel of {in_chs} to the shortcut:'
                 f' give at least 1/{in_chs}, or noskip=True for none.')
-        self.partial_skip = self.skip_chs < out_chs
 
         both_dw = keeps_shape or keep_dw or exp_ratio == 2
         any_dw = both_dw or downsample
@@ -253,6 +256,14 @@ class SandglassBlock(nn.Module):
         self.se = se_layer(out_chs, act_layer=act_layer, **dd) if se_layer else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
+        # 1 where a channel gets the shortcut. Engines fuse a product and a sum, slices would break their layout.
+        mask = None
+        if self.has_skip and self.skip_chs < out_chs:
+            mask = torch.empty(1, out_chs, 1, 1, **dd)
+            self.register_load_state_dict_post_hook(_renew_buffers)
+        self.register_buffer('skip_mask', mask, persistent=False)
+        self.init_non_persistent_buffers()
+
     def feature_info(self, location: str) -> Dict[str, Any]:
         if location == 'expansion':  # wide tensor that enters the second depthwise convolution
             if self.dw_in_bottleneck:
@@ -297,13 +308,28 @@ class SandglassBlock(nn.Module):
         x = self.se(x)
         if self.has_skip:
             x = self.drop_path(x)
-            if self.partial_skip:
-                # slices and a concatenation: a slice assignment exports as ScatterND
-                n = self.skip_chs
-                x = torch.cat([x[:, :n] + shortcut[:, :n], x[:, n:]], dim=1)
+            if self.skip_mask is not None:
+                x = torch.addcmul(x, shortcut, self.skip_mask.to(x.dtype))
             else:
                 x = x + shortcut
         return x
+
+    def init_non_persistent_buffers(self) -> None:
+        """ Write the mask of a partial shortcut, which no state dict has. timm's `reinit_non_persistent_buffers` asks."""
+        if self.skip_mask is not None:
+            weight = self.conv_pw1.weight  # an assigned state dict moves it alone
+            mask = torch.zeros(self.skip_mask.shape, device=weight.device, dtype=weight.dtype)
+            mask[:, :self.skip_chs] = 1.
+            self.skip_mask = mask
+
+    def reset_parameters(self) -> None:
+        """ Reset what the block holds itself, which is the mask. Its layers have a method of their own."""
+        self.init_non_persistent_buffers()
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)
+        self.init_non_persistent_buffers()  # to_empty() has left it as it was in memory
+        return self
 
     def reparameterize(self) -> None:
         """ Fold every batch norm into its convolution, in place, for inference."""

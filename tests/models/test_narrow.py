@@ -81,7 +81,7 @@ def test_weights_are_drawn_as_for_the_wide_network():
     for kwargs in ({}, dict(narrow_skip=True)):
         torch.manual_seed(3)
         models.append(timm.create_model('mobilenext_035', **kwargs).state_dict())
-    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
+    assert all(torch.equal(models[0][key], models[1][key]) for key in models[0] if 'running' not in key)
 
 
 def test_dilation_keeps_the_adds():

@@ -16,6 +16,7 @@ from ..checkpoints.convert import check_state_dict, convert_pre_hook, convert_st
 from ._timm import efficientnet_init_weights, round_channels, SqueezeExcite
 from .builder import SandglassNetBuilder
 from .layers import resolve_aa_layer, resolve_act_layer, resolve_reduce_chs_fn, resolve_se_layer
+from .moments import init_running_stats
 from .sandglass import fold_bn
 
 __all__ = ['MobileNeXt', 'MobileNeXtFeatures']
@@ -166,7 +167,7 @@ class MobileNeXtTrunk(nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def init_weights(self, needs_reset: bool = True) -> None:
-        """ Draw all weights anew and reset all statistics, after `to_empty()` too.
+        """ Draw all weights anew, and set all statistics as images would leave them. After `to_empty()` too.
 
         Args:
             needs_reset: Call `reset_parameters()` of all layers first, which new layers have done themselves.
@@ -176,6 +177,7 @@ class MobileNeXtTrunk(nn.Module):
                 if m is not self and hasattr(m, 'reset_parameters'):
                     m.reset_parameters()  # type: ignore[operator]
         efficientnet_init_weights(self, _INIT_FNS[self.weight_init])
+        init_running_stats(self)
 
 
 class MobileNeXt(MobileNeXtTrunk, EfficientNet):

@@ -82,7 +82,8 @@ class NarrowSandglassBlock(SandglassBlock):
             x = self.expand(self.dw_after(self.dw_before(x)))
         else:
             x = self.dw_after(self.expand(x))
-        x = self.se(x)
+        if not self.is_se_first:
+            x = self.se(x)
         return x, narrow
 
 

@@ -6,8 +6,11 @@ block strings. The types mix freely, and timm parses the strings of its own type
     sg_r3_k3_s2_e6_c192_se0.25
 
   * r - blocks in the row, k - depthwise kernel size (odd), s - stride of the first block (1 or 2), c - output channels,
-  * e - reduction, the ratio of wide to narrow (6 if left out), se - squeeze-and-excitation ratio, gs - group size of
-    the depthwise convolutions, n - activation (re, r6, hs, sw, mi), noskip - no shortcut,
+  * e - reduction, the ratio of wide to narrow (6 if left out), gs - group size of the depthwise convolutions,
+    n - activation (re, r6, hs, sw, mi), noskip - no shortcut,
+  * se - attention and its ratio to the bottleneck, squeeze-and-excitation if the network says nothing else,
+  * at - attention by timm's name, `atse`, `ateca`, `atcoord` and so on; without `se`, the ratio is the layer's own,
+  * sefirst, selast - behind which depthwise convolution the attention sits,
   * id - identity tensor multiplier as a number or a fraction, `id0.5` or `id1/3`,
   * dwbefore, dwafter, dwboth, dwbottleneck - where the depthwise convolutions sit,
   * keepdw - keep both depthwise convolutions, without a shortcut, in the first block of a row,
@@ -24,9 +27,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..shared.errors import shown
 from ._timm import decode_block_str, scale_stage_depth
-from .sandglass import DW_POSITIONS
+from .sandglass import DW_POSITIONS, SE_POSITIONS
 
-__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'is_multiplier']
+__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'has_attention', 'is_multiplier']
 
 BLOCK_TYPES = ('sg', 'gsg')
 
@@ -39,6 +42,7 @@ _TOKENS: Dict[str, Tuple[str, str]] = dict(
     r=_POSITIVE, k=(r'\d?[13579]', 'an odd number'), s=(r'[12]', '1 or 2'), e=_RATIO, c=_POSITIVE, se=_RATIO,
     gs=(r'\d{1,4}', 'a whole number'), pg=_POSITIVE, n=(r're|r6|hs|sw|mi', 're, r6, hs, sw or mi'), id=_FRACTION,
     dw=('|'.join(DW_POSITIONS), ', '.join(DW_POSITIONS)),
+    at=('[a-z]+', 'the name of an attention layer, e.g. se, eca or coord'), sefirst=_NOTHING, selast=_NOTHING,
     noskip=_NOTHING, keepdw=_NOTHING, keepc=_NOTHING, nonlinear=_NOTHING,
 )
 _REQUIRED = 'rksc'
@@ -98,13 +102,21 @@ def _decode_ours(block_type: str, tokens: List[str]) -> Tuple[Dict[str, Any], in
         act_layer=shared['act_layer'],
         dw_kernel_size=shared['kernel_size'],
         exp_ratio=float(options.get('e', 6.)),
-        se_ratio=float(options.get('se', 0.)),
         keep_dw='keepdw' in options,
         keep_chs='keepc' in options,
     )
     if block_args['exp_ratio'] < 1:
         raise BlockStringError(f'token "e{options["e"]}" needs a number from 1 after "e".')
+    positions = [position for position in SE_POSITIONS if f'se{position}' in options]
+    if len(positions) > 1:
+        raise BlockStringError('tokens "sefirst" and "selast" contradict each other.')
     # what is not written is left to the network's setting
+    if 'se' in options:
+        block_args['se_ratio'] = float(options['se'])
+    if 'at' in options:
+        block_args['se_layer'] = options['at']
+    if positions:
+        block_args['se_position'] = positions[0]
     if 'gs' in options:
         block_args['group_size'] = int(options['gs'])
     if 'pg' in options:
@@ -175,6 +187,11 @@ def is_multiplier(value: Any) -> bool:
     return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
+def has_attention(block_args: Dict[str, Any]) -> bool:
+    """ Whether a block, of ours or timm's, has squeeze-and-excitation or another attention."""
+    return bool(block_args.get('se_ratio') or block_args.get('se_layer'))
+
+
 def decode_arch_def(
         arch_def: List[List[str]],
         depth_multiplier: Union[float, Sequence[float]] = 1.0,
@@ -219,7 +236,13 @@ def decode_arch_def(
         for block_str in stage:
             block_args, num_repeat = _decode(block_str)
             if block_args['block_type'] in BLOCK_TYPES:
-                block_args = dict(sandglass_args, **block_args)
+                string_args, block_args = block_args, dict(sandglass_args, **block_args)
+                if not has_attention(block_args):
+                    if 'se_position' in string_args:
+                        raise BlockStringError(
+                            f'Block string "{shown(block_str)}": "se{block_args["se_position"]}" places an attention'
+                            ' that the block does not have: add "se" or "at".')
+                    block_args.pop('se_position', None)
             if group_size is not None:
                 block_args.setdefault('group_size', group_size)
             block_args['block_str'] = block_str

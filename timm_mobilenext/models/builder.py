@@ -6,6 +6,7 @@ import torch.nn as nn
 
 from ..shared.errors import first_line
 from ._timm import EfficientNetBuilder
+from .attention import bind_se_layer, resolve_se_layer, takes_ratio
 from .block_strings import BlockStringError
 from .sandglass import GhostSandglassBlock, reduce_channels, SandglassBlock
 
@@ -79,19 +80,31 @@ class SandglassNetBuilder(EfficientNetBuilder):
         ba['aa_layer'] = self.aa_layer
         ba['drop_path_rate'] = self.drop_path_rate * block_idx / block_count
 
-        se_ratio = ba.pop('se_ratio', None)
-        if se_ratio and self.se_layer is not None:
-            if block_cls is GhostSandglassBlock:
-                se_ratio = max(se_ratio * self.in_chs, 1) / out_chs
-            elif not self.se_from_exp:
-                # a ratio of the bottleneck, as of an inverted residual's input; one channel at least
-                se_ratio = max(se_ratio / ba['exp_ratio'], 1 / out_chs)
-            ba['se_layer'] = partial(self.se_layer, rd_ratio=se_ratio) if self.se_has_ratio else self.se_layer
+        se_ratio, se_name = ba.pop('se_ratio', None), ba.pop('se_layer', None)
+        if se_ratio or se_name:
+            se_layer = resolve_se_layer(se_name) if se_name else self.se_layer
+            if se_name and se_ratio and not takes_ratio(se_layer):
+                raise ValueError(f'attention layer {se_name!r} takes no ratio: leave "se" out')
+            rd_ratio = self._rd_ratio(block_cls, ba, se_ratio) if se_ratio and takes_ratio(se_layer) else None
+            ba['se_layer'] = bind_se_layer(se_layer, rd_ratio)
 
         block = block_cls(reduce_chs_fn=self.reduce_chs_fn, **ba, **self.dd)
         # update args of next block
         self.in_chs = out_chs
         return block
+
+    def _rd_ratio(self, block_cls: Any, ba: Dict[str, Any], se_ratio: float) -> float:
+        """ Ratio of the channels that the attention sees, of which it leaves one at least."""
+        is_first = ba.get('se_position') == 'first'
+        chs = ba['in_chs'] if is_first else ba['out_chs']
+        if is_first and ba.get('dw_position') == 'bottleneck':
+            chs = self.reduce_chs_fn(ba['in_chs'], ba['out_chs'], ba['exp_ratio'])
+        elif block_cls is GhostSandglassBlock:
+            return max(se_ratio * ba['in_chs'], 1) / chs
+        elif not self.se_from_exp:
+            # a ratio of the bottleneck, as of an inverted residual's input
+            se_ratio /= ba['exp_ratio']
+        return max(se_ratio, 1 / chs)
 
     def __call__(self, in_chs: int, model_block_args: List[List[Dict[str, Any]]]) -> List[Any]:
         block_strs = [f'"{ba.get("block_str")}"' for stage_args in model_block_args for ba in stage_args]

@@ -4,14 +4,15 @@ from typing import Any, Callable, Dict, Union
 
 import torch.nn as nn
 
-from timm.layers import create_aa, get_act_layer, get_attn, get_norm_act_layer, get_norm_layer
+from timm.layers import create_aa, get_act_layer, get_norm_act_layer, get_norm_layer
 
 from .sandglass import REDUCE_CHS_FNS
 
-__all__ = ['resolve_aa_layer', 'resolve_act_layer', 'resolve_norm_layer', 'resolve_reduce_chs_fn', 'resolve_se_layer']
+__all__ = ['resolve_aa_layer', 'resolve_act_layer', 'resolve_layer', 'resolve_norm_layer', 'resolve_reduce_chs_fn']
 
 
-def _resolve(get: Callable, layer: Any, kind: str, names: str, classes: str = 'a module class') -> Any:
+def resolve_layer(get: Callable, layer: Any, kind: str, names: str, classes: str = 'a module class') -> Any:
+    """ What timm's function gives for a layer; raise a ValueError if it does not know the layer."""
     try:
         return get(layer)
     except (AssertionError, AttributeError, KeyError):
@@ -21,17 +22,12 @@ def _resolve(get: Callable, layer: Any, kind: str, names: str, classes: str = 'a
 
 def resolve_act_layer(act_layer: Any) -> Any:
     """ Activation layer by name or class; raise a ValueError if timm has none of the name."""
-    return _resolve(get_act_layer, act_layer, 'activation', 'relu6, silu or hard_swish')
-
-
-def resolve_se_layer(se_layer: Any) -> Any:
-    """ Squeeze-and-excitation or other attention layer by name or class; a ValueError if timm has none of the name."""
-    return _resolve(get_attn, se_layer, 'attention layer', 'se, ese, eca or cbam')
+    return resolve_layer(get_act_layer, act_layer, 'activation', 'relu6, silu or hard_swish')
 
 
 def resolve_aa_layer(aa_layer: Any) -> Any:
     """ Anti-aliasing layer, by name or class, for `create_aa`; raise a ValueError if timm has none of the name."""
-    _resolve(partial(create_aa, channels=8, stride=2), aa_layer, 'anti-aliasing layer', 'avg, blur or blurpc')
+    resolve_layer(partial(create_aa, channels=8, stride=2), aa_layer, 'anti-aliasing layer', 'avg, blur or blurpc')
     return aa_layer
 
 
@@ -47,7 +43,7 @@ def resolve_norm_layer(norm_layer: Any, bn_args: Dict[str, Any]) -> Any:
         get_norm_act_layer(layer, nn.ReLU6)
         return layer
 
-    return _resolve(
+    return resolve_layer(
         bind, norm_layer, 'norm layer', 'batchnorm2d, groupnorm or layernorm2d',
         'a module class that timm has a norm + activation layer for')
 

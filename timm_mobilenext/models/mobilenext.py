@@ -1,9 +1,10 @@
 """ MobileNeXt
 
 Networks of sandglass blocks: the paper's, which it compares with MobileNetV2, at five widths and with four identity
-tensor multipliers, and the authors' three in the manner of EfficientNet.
+tensor multipliers; those with attention at three widths; and the authors' three in the manner of EfficientNet.
 
 Paper: `Rethinking Bottleneck Structure for Efficient Mobile Network Design` - https://arxiv.org/abs/2007.02269
+Attention: `Coordinate Attention for Efficient Mobile Network Design` - https://arxiv.org/abs/2103.02907
 
 Architectures and weight initialization after the authors' `mobilenext/codebase/models/mnext.py` and
 `efficient_mnext/model.py` beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
@@ -21,6 +22,7 @@ from ..checkpoints.convert import checkpoint_filter_fn
 from ..checkpoints.official import authors_url, weights_overlay
 from ._timm import pretrained_cfg_for_features, register_model, resolve_bn_args, round_channels
 from .ablations import narrow_kwargs
+from .attention import add_attention, coord_attn, se_args
 from .block_strings import decode_arch_def, is_multiplier
 from .layers import resolve_norm_layer
 from .network import MobileNeXt, MobileNeXtFeatures
@@ -76,6 +78,9 @@ def _gen_mobilenext(
         noskip: bool = False,
         narrow_skip: bool = False,
         pw_groups: int = 1,
+        se_layer: Any = None,
+        se_ratio: Optional[float] = None,
+        se_position: Optional[str] = None,
         pretrained: bool = False,
         **kwargs: Any,
 ) -> Any:
@@ -96,6 +101,10 @@ def _gen_mobilenext(
         noskip: No shortcuts.
         narrow_skip: Shortcuts between the narrow tensors of successive blocks, in place of those between wide ones.
         pw_groups: Groups of the 1x1 convolutions in blocks with both depthwise convolutions.
+        se_layer: Attention layer, by timm's name or a class. Squeeze-and-excitation if None. It replaces that of the
+            blocks with attention. If there are none, all sandglass blocks get it.
+        se_ratio: Ratio of the attention to the bottleneck, in blocks whose string has none.
+        se_position: Whether the attention sits behind the 'first' or the 'last' depthwise convolution.
     """
     if arch_def is None:
         arch_def = [
@@ -124,23 +133,48 @@ def _gen_mobilenext(
         raise ValueError(f'dw_position {dw_position!r} is not one of {", ".join(DW_POSITIONS)}.')
     if narrow_skip:
         kwargs = narrow_kwargs(noskip, **kwargs)
+    block_args = decode_arch_def(
+        arch_def,
+        depth_multiplier,
+        group_size=group_size,
+        identity_multiplier=check_identity_multiplier(identity_multiplier),
+        dw_position=dw_position,
+        linear_bottleneck=linear_bottleneck,
+        linear_output=linear_output,
+        noskip=noskip,
+        pw_groups=pw_groups,
+        **se_args(se_layer, se_ratio, se_position, dw_position),
+    )
+    add_attention(block_args, se_layer, se_ratio, se_position)
     model_kwargs = dict(
-        block_args=decode_arch_def(
-            arch_def,
-            depth_multiplier,
-            group_size=group_size,
-            identity_multiplier=check_identity_multiplier(identity_multiplier),
-            dw_position=dw_position,
-            linear_bottleneck=linear_bottleneck,
-            linear_output=linear_output,
-            noskip=noskip,
-            pw_groups=pw_groups,
-        ),
+        block_args=block_args,
+        se_layer=se_layer,
         round_chs_fn=partial(round_channels, multiplier=channel_multiplier),
         norm_layer=resolve_norm_layer(kwargs.pop('norm_layer', None) or nn.BatchNorm2d, resolve_bn_args(kwargs)),
         **kwargs,
     )
     return _create_mobilenext(variant, pretrained, **model_kwargs)
+
+
+def _gen_mobilenext_se(variant: str, **kwargs: Any) -> Any:
+    """ Creates a MobileNeXt model w/ squeeze-and-excitation behind the first depthwise convolutions.
+
+    A ratio of 0.25 to the bottleneck is a reduction of 24, as the paper of Coordinate Attention has it. At width 1.0
+    that makes 3.91M parameters, where the paper says 3.89M.
+    """
+    return _gen_mobilenext(variant, **dict(dict(se_ratio=0.25, se_position='first'), **kwargs))
+
+
+def _gen_mobilenext_ca(variant: str, **kwargs: Any) -> Any:
+    """ Creates a MobileNeXt model w/ Coordinate Attention behind the first depthwise convolutions.
+
+    The layer is timm's with its own ratio. That is a reduction of 24, and timm rounds the width to a multiple of 8. At
+    width 1.0 the network has 4.10M parameters, where the paper says 4.09M. The layer of the paper's authors has biases
+    and at least 8 channels, which makes 4.11M. timm's is nearer, and timm's users know it.
+    """
+    if kwargs.get('se_layer') is None:
+        kwargs['se_layer'] = coord_attn()
+    return _gen_mobilenext(variant, **dict(dict(se_position='first'), **kwargs))
 
 
 def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: float = 0.25, **kwargs: Any) -> Any:
@@ -235,6 +269,16 @@ def _untrained_cfg(top1: float, **kwargs: Any) -> Dict[str, Any]:
     return _cfg(notes=(f'ImageNet-1k top-1 {top1} as the authors report',), **kwargs)
 
 
+def _attention_cfg(top1: Optional[float] = None) -> Dict[str, Any]:
+    """ No weights, with the accuracy that the paper of Coordinate Attention reports, at width 1.0 alone."""
+    notes = (f'ImageNet-1k top-1 {top1} in the paper of Coordinate Attention',) if top1 else ()
+    return _cfg(
+        paper_ids=('arXiv:2007.02269', 'arXiv:2103.02907'),
+        origin_url='https://github.com/houqb/CoordAttention',
+        notes=notes,
+    )
+
+
 default_cfgs = generate_default_cfgs({
     'mobilenext_035.untrained': _untrained_cfg(top1=64.7),
     # in this order: timm takes the first tag with weights for the default even where another before it is marked
@@ -246,6 +290,12 @@ default_cfgs = generate_default_cfgs({
     'mobilenext_100_id050.official_in1k': _official_cfg('74_09_i2rnetv3_half_id', top1=74.092, top5=91.812),
     'mobilenext_100_id033.untrained': _untrained_cfg(top1=73.91),
     'mobilenext_100_id017.untrained': _untrained_cfg(top1=73.68),
+    'mobilenext_050_se.untrained': _attention_cfg(),
+    'mobilenext_075_se.untrained': _attention_cfg(),
+    'mobilenext_100_se.untrained': _attention_cfg(top1=74.7),
+    'mobilenext_050_ca.untrained': _attention_cfg(),
+    'mobilenext_075_ca.untrained': _attention_cfg(),
+    'mobilenext_100_ca.untrained': _attention_cfg(top1=75.2),
     'mobilenext_s.official_in1k': _official_cfg('76_05_3_94_model', top1=76.056, top5=92.744),
     'mobilenext_l.official_in1k': _official_cfg('4_29M_76_6', top1=76.586, top5=92.934),
     'mobilenext_l_ghost.official_in1k': _official_cfg('5_68M_76_8', top1=76.788, top5=93.178),
@@ -306,6 +356,48 @@ def mobilenext_100_id017(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
     """ MobileNeXt w/ shortcuts on 1/6 of the channels"""
     model_args = dict(identity_multiplier=1 / 6)
     return _gen_mobilenext('mobilenext_100_id017', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_050_se(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 0.5, squeeze-and-excitation"""
+    model_args = dict(channel_multiplier=0.5)
+    return _gen_mobilenext_se('mobilenext_050_se', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_075_se(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 0.75, squeeze-and-excitation"""
+    model_args = dict(channel_multiplier=0.75)
+    return _gen_mobilenext_se('mobilenext_075_se', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_100_se(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 1.0, squeeze-and-excitation"""
+    model_args = dict(channel_multiplier=1.0)
+    return _gen_mobilenext_se('mobilenext_100_se', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_050_ca(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 0.5, Coordinate Attention"""
+    model_args = dict(channel_multiplier=0.5)
+    return _gen_mobilenext_ca('mobilenext_050_ca', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_075_ca(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 0.75, Coordinate Attention"""
+    model_args = dict(channel_multiplier=0.75)
+    return _gen_mobilenext_ca('mobilenext_075_ca', pretrained=pretrained, **dict(model_args, **kwargs))
+
+
+@register_model
+def mobilenext_100_ca(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
+    """ MobileNeXt w/ width 1.0, Coordinate Attention"""
+    model_args = dict(channel_multiplier=1.0)
+    return _gen_mobilenext_ca('mobilenext_100_ca', pretrained=pretrained, **dict(model_args, **kwargs))
 
 
 @register_model

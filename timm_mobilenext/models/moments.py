@@ -31,7 +31,7 @@ class _Moments:
         self.inputs = -p.sign() * torch.log1p(-2 * p.abs()) / 2 ** 0.5
         self.outputs: Dict[type, torch.Tensor] = {}
 
-    def conv(self, conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    def conv(self, conv: Any, x: torch.Tensor) -> torch.Tensor:
         weight = conv.weight.to(x.dtype).flatten(2).unflatten(0, (conv.groups, -1))  # groups, outputs, inputs, kernel
         squares = weight.square()
         if weight.shape[3] > 1:
@@ -53,7 +53,9 @@ class _Moments:
             self.outputs[type(act)] = torch.stack([y.mean(), y.var()]).view(2, 1, 1, 1)
         return self.outputs[type(act)].expand_as(x)
 
-    def attention(self, attention: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def attention(self, attention: Any, x: torch.Tensor) -> torch.Tensor:
+        if hasattr(attention, 'conv1') and hasattr(attention, 'bn1'):  # Coordinate Attention
+            self.norm(attention.bn1, self.conv(attention.conv1, x))
         return torch.cat([x[:1] * MEAN_GATE, x[1:] * MEAN_GATE ** 2])
 
     def same(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:

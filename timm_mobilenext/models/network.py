@@ -14,8 +14,9 @@ from timm.models import EfficientNet, EfficientNetFeatures, FeatureHooks, Featur
 
 from ..checkpoints.convert import check_state_dict, convert_pre_hook, convert_state_dict
 from ._timm import efficientnet_init_weights, round_channels, SqueezeExcite
+from .attention import resolve_se_layer
 from .builder import SandglassNetBuilder
-from .layers import resolve_aa_layer, resolve_act_layer, resolve_reduce_chs_fn, resolve_se_layer
+from .layers import resolve_aa_layer, resolve_act_layer, resolve_reduce_chs_fn
 from .moments import init_running_stats
 from .sandglass import fold_bn
 
@@ -88,7 +89,7 @@ class MobileNeXtTrunk(nn.Module):
             act_layer: Activation layer, ReLU6 if None.
             norm_layer: Normalization layer, BatchNorm2d if None.
             aa_layer: Anti-aliasing layer.
-            se_layer: Squeeze-and-excitation layer.
+            se_layer: Squeeze-and-excitation or another attention layer, of blocks that have attention.
             round_chs_fn: Channel rounding function.
             reduce_chs_fn: Rule for the width of a bottleneck. 'authors' is that of MobileNetV2-style networks and keeps
                 at least a sixth of the output. 'even' is that of EfficientNet-style networks. Or a function of input

@@ -8,7 +8,7 @@ Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnex
 beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
-from typing import Any, Callable, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 import torch.nn as nn
@@ -26,14 +26,14 @@ from timm.layers import (
 )
 
 __all__ = [
-    'SandglassBlock', 'GhostSandglassBlock', 'DW_POSITIONS', 'REDUCE_CHS_FNS', 'check_identity_multiplier', 'fold_bn',
-    'reduce_channels', 'reduce_channels_even',
+    'SandglassBlock', 'GhostSandglassBlock', 'DW_POSITIONS', 'REDUCE_CHS_FNS', 'SE_POSITIONS',
+    'check_identity_multiplier', 'fold_bn', 'reduce_channels', 'reduce_channels_even',
 ]
-
-ModuleType = Type[nn.Module]
 
 # where the depthwise convolutions sit, in words of the block's data flow
 DW_POSITIONS = ('both', 'before', 'after', 'bottleneck')
+# behind which of the depthwise convolutions the attention sits
+SE_POSITIONS = ('first', 'last')
 
 
 def check_identity_multiplier(multiplier: float) -> float:
@@ -138,7 +138,8 @@ class SandglassBlock(nn.Module):
             act_layer: LayerType = nn.ReLU6,
             norm_layer: LayerType = nn.BatchNorm2d,
             aa_layer: Optional[LayerType] = None,
-            se_layer: Optional[ModuleType] = None,
+            se_layer: Optional[Callable[..., nn.Module]] = None,
+            se_position: str = 'last',
             drop_path_rate: float = 0.,
             device=None,
             dtype=None,
@@ -170,17 +171,21 @@ class SandglassBlock(nn.Module):
             act_layer: Activation layer.
             norm_layer: Normalization layer.
             aa_layer: Anti-aliasing layer, takes over the stride.
-            se_layer: Squeeze-and-excitation layer, on the wide output.
+            se_layer: Squeeze-and-excitation or another attention layer.
+            se_position: Where it sits. 'last': behind the last depthwise convolution, on the output, as in
+                EfficientNet. 'first': behind the first one, as in the paper of Coordinate Attention
+                (https://arxiv.org/abs/2103.02907). A block without a first one has no attention then.
             drop_path_rate: Stochastic depth rate.
 
         Raises:
-            ValueError: If the identity multiplier, the depthwise position, the reduction, or a number of groups is
-                impossible.
+            ValueError: If the identity multiplier, a position, the reduction, or a number of groups is impossible.
         """
         dd = {'device': device, 'dtype': dtype}
         super().__init__()
         if dw_position not in DW_POSITIONS:
             raise ValueError(f'dw_position {dw_position!r} is not one of {", ".join(DW_POSITIONS)}.')
+        if se_position not in SE_POSITIONS:
+            raise ValueError(f'se_position {se_position!r} is not one of {", ".join(SE_POSITIONS)}.')
         if not exp_ratio >= 1:
             raise ValueError(f'exp_ratio {exp_ratio!r} of a sandglass block is not at least 1: it divides the width.')
         check_identity_multiplier(identity_multiplier)
@@ -253,7 +258,9 @@ class SandglassBlock(nn.Module):
             dw2_chs, has_dw2, strided=True, apply_act=self.dw_in_bottleneck)
 
         # Squeeze-and-excitation
-        self.se = se_layer(out_chs, act_layer=act_layer, **dd) if se_layer else nn.Identity()
+        self.is_se_first = se_position == 'first'
+        se_chs = (dw1_chs if has_dw1 else 0) if self.is_se_first else out_chs
+        self.se = se_layer(se_chs, act_layer=act_layer, **dd) if se_layer and se_chs else nn.Identity()
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
 
         # 1 where a channel gets the shortcut. Engines fuse a product and a sum, slices would break their layout.
@@ -281,7 +288,8 @@ class SandglassBlock(nn.Module):
     def dw_before(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_dw1(x)
         x = self.bn1(x)
-        return self.aa1(x)
+        x = self.aa1(x)
+        return self.se(x) if self.is_se_first else x
 
     def reduce(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv_pw1(x)
@@ -305,7 +313,8 @@ class SandglassBlock(nn.Module):
             x = self.expand(self.dw_after(self.dw_before(self.reduce(x))))
         else:
             x = self.dw_after(self.bottleneck(self.dw_before(x)))
-        x = self.se(x)
+        if not self.is_se_first:
+            x = self.se(x)
         if self.has_skip:
             x = self.drop_path(x)
             if self.skip_mask is not None:
@@ -315,10 +324,10 @@ class SandglassBlock(nn.Module):
         return x
 
     def init_non_persistent_buffers(self) -> None:
-        """ Write the mask of a partial shortcut, which no state dict has. timm's `reinit_non_persistent_buffers` asks."""
-        if self.skip_mask is not None:
+        """ Write the mask of a partial shortcut, which no state dict has. The name is timm's for such a method."""
+        if self.skip_mask is not None:  # type: ignore[has-type]
             weight = self.conv_pw1.weight  # an assigned state dict moves it alone
-            mask = torch.zeros(self.skip_mask.shape, device=weight.device, dtype=weight.dtype)
+            mask = torch.zeros(1, self.out_chs, 1, 1, device=weight.device, dtype=weight.dtype)
             mask[:, :self.skip_chs] = 1.
             self.skip_mask = mask
 

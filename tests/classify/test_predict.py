@@ -281,3 +281,13 @@ def test_picture_of_too_many_images_is_refused(tmp_path):
     files = [PHOTOGRAPHS / 'cat.jpg'] * 101
     assert 'takes 100 images at most, here are 101' in run_cli(
         OFFLINE, 'predict', *files, '-o', tmp_path / 'out.png', code=1)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_shipped_weights_name_the_same_in_half_precision(dtype):
+    model = timm.create_model('mobilenext_050.cifar10', pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))
+    images = torch.stack([transform(Image.open(file).convert('RGB')) for file in sorted(PHOTOGRAPHS.glob('*.jpg'))])
+    with torch.no_grad():
+        expected, half = model(images), model.to(dtype)(images.to(dtype))
+    assert half.dtype == dtype and torch.equal(half.argmax(1), expected.argmax(1))

@@ -378,8 +378,15 @@ def test_reparameterize_part_of_another_network():
     check_folded(nn.Sequential(nn.Identity(), nn.Sequential(tiny())))
 
 
-def test_features_script():
-    model = create_mobilenext(TINY, features_only=True).eval()
+@pytest.mark.parametrize('kwargs', [
+    dict(),
+    dict(feature_cls='getter', out_indices=(0, 1, 2)),
+    dict(feature_cls='getter', out_indices=(0, 1), identity_multiplier=1 / 3),
+    dict(narrow_skip=True, out_indices=(0, 1, 2)),
+    dict(narrow_skip=True, out_indices=(0, 1)),
+], ids=str)
+def test_features_script(kwargs):
+    model = randomize(create_mobilenext(TINY, features_only=True, **kwargs)).eval()
     x = image()
     for ours, theirs in zip(torch.jit.script(model)(x), model(x), strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -39,6 +39,63 @@ def test_timm_taken_out_of_the_modules_and_imported_anew(first):
     assert process.returncode == 0, process.stderr
 
 
+# a module of timm, of the same name as ours, as a timm to come may have it
+OF_TIMM = """
+import torch
+from timm.models import generate_default_cfgs, register_model
+NAMES = 'mobilenext_100', 'mobilenext_050'
+default_cfgs = generate_default_cfgs({f'{name}.timm_in1k': dict(url='https://timm.test/its') for name in NAMES})
+@register_model
+def mobilenext_100(pretrained=False, **kwargs):
+    return torch.nn.Linear(1, 7)
+@register_model
+def mobilenext_050(pretrained=False, **kwargs):
+    return torch.nn.Linear(1, 7)
+"""
+STANDS_ASIDE = """
+import sys, types
+import timm, torch
+{order}
+its = timm.create_model('mobilenext_100', pretrained=True)
+assert type(its) is torch.nn.Linear
+assert timm.get_pretrained_cfg('mobilenext_100').url == 'https://timm.test/its'
+
+import timm_mobilenext
+create = timm_mobilenext.create_mobilenext
+ours = create('mobilenext_100', device='meta')
+assert type(ours) is timm_mobilenext.MobileNeXt and ours.num_classes == 1000
+assert ours.pretrained_cfg['tag'] == 'official_in1k'
+assert create([['sg_r1_k3_s2_e2_c16']], device='meta').num_features == 16
+shipped = create('mobilenext_050.cifar10', pretrained=True)
+weights = timm.models.load_state_dict(shipped.pretrained_cfg['file'])
+assert all(torch.equal(weights[key], value) for key, value in shipped.state_dict().items())
+from timm_mobilenext.models.mobilenext import mobilenext_050
+assert mobilenext_050(pretrained=True, pretrained_cfg='cifar10').num_classes == 10
+
+for create in (timm.create_model, create):
+    second = create('mobilenext_100_plugin.official_in1k', device='meta')
+    assert type(second) is timm_mobilenext.MobileNeXt
+assert type(timm.create_model('mobilenext_100_id050', device='meta')) is timm_mobilenext.MobileNeXt
+assert timm.list_models('*_plugin') == ['mobilenext_050_plugin', 'mobilenext_100_plugin']
+from timm_mobilenext.shared.names import is_ours
+assert is_ours('mobilenext_100_plugin') and is_ours('mobilenext_075') and not is_ours('mobilenext_100')
+if tuple(map(int, timm.__version__.split('.')[:3])) >= (1, 0, 31):  # an older one keeps tags that were overwritten
+    assert timm.list_pretrained('mobilenext_100.*') == ['mobilenext_100.timm_in1k']
+"""
+
+
+@pytest.mark.parametrize('first', ['timm', 'ours'])
+def test_a_timm_with_networks_of_the_same_names_keeps_them(first):
+    its = (
+        "module = sys.modules['timm.models.mobilenext'] = types.ModuleType('timm.models.mobilenext')\n"
+        f'exec({OF_TIMM!r}, module.__dict__)')
+    order = [its, 'import timm_mobilenext'] if first == 'timm' else ['import timm_mobilenext', its]
+    process = run(STANDS_ASIDE.replace('{order}', '\n'.join(order)), TIMM_MOBILENEXT_AUTOLOAD='0')
+    assert process.returncode == 0, process.stderr
+    said = [line for line in process.stderr.splitlines() if 'UserWarning: timm has a mobilenext_' in line]
+    assert len(said) == 1 and 'that of timm-mobilenext is mobilenext_' in said[0], process.stderr
+
+
 def test_old_timm_in_front_of_the_path(tmp_path):
     (tmp_path / 'timm' / 'models').mkdir(parents=True)
     (tmp_path / 'timm' / '__init__.py').write_text('__version__ = "0.6.13"')

@@ -9,7 +9,8 @@ import torch
 import timm
 from timm.layers import DropPath
 
-seen = dict(timm=timm.__file__, conv_dtypes=[], layouts=[], stem_calls=0, block_calls=0, samples=0, dropped=0)
+seen = dict(
+    timm=timm.__file__, conv_dtypes=[], layouts=[], shapes=[], stem_calls=0, block_calls=0, samples=0, dropped=0)
 
 
 def note(key, value):
@@ -24,6 +25,7 @@ def look(module, args, output):
         note('conv_dtypes', str(output.dtype))
         if module.in_channels == 3:
             seen['stem_calls'] += 1
+            note('shapes', list(args[0].shape))
             channels_last = args[0].is_contiguous(memory_format=torch.channels_last)
             note('layouts', 'channels_last' if channels_last else 'contiguous')
     elif isinstance(module, DropPath):

@@ -186,6 +186,20 @@ def test_resume_after_a_kill_continues_where_it_was(digits, tmp_path):
     assert rows[2]['train_loss'] < rows[1]['train_loss'] and rows[-1]['train_loss'] < rows[1]['train_loss'] / 2
 
 
+def test_each_batch_has_the_size_of_its_choice(few, tmp_path):
+    seen = train(tmp_path / 'out', few, '--train-img-sizes', 32, 48, 64, '--train-batch-sizes', 16, 8, 4, spy=True)
+    assert sorted(seen['shapes']) == [[4, 3, 64, 64], [8, 3, 48, 48], [16, 3, 32, 32]]
+
+
+def test_muon_keeps_a_momentum_for_matrices_and_lowers_the_loss(few, tmp_path):
+    train(tmp_path / 'out', few, '--opt', 'muon', '--lr', 0.02, epochs=2)
+    states = load(tmp_path / 'out' / 'last.pth.tar')['optimizer']['state'].values()
+    assert {frozenset(state) - {'use_muon'} for state in states} == {
+        frozenset(['momentum_buffer']), frozenset(['step', 'exp_avg', 'exp_avg_sq'])}
+    epochs = epochs_of(tmp_path / 'out')
+    assert epochs[1]['train_loss'] < epochs[0]['train_loss']
+
+
 def test_torchrun_on_a_cpu_says_what_it_lacks(few, tmp_path):
     """train.py gives DDP a device id, which torch takes for GPUs only. tests/models has DDP on CPUs."""
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '--no-python']
@@ -211,6 +225,15 @@ def test_distillation_from_a_local_folder_teaches_without_labels(teacher, digits
         '--kd-temperature', 1]
     train(tmp_path / 'out', digits, *arguments, epochs=6)
     assert epochs_of(tmp_path / 'out')[-1]['eval_top1'] > 40
+
+
+def test_distillation_of_features_teaches_the_body_without_labels(teacher, digits, tmp_path):
+    arguments = [
+        '--kd-model-name', f'local-dir:{teacher}', '--kd-distill-type', 'feature', '--task-loss-weight', 0,
+        '--distill-loss-weight', 1]
+    train(tmp_path / 'out', digits, *arguments, epochs=3)
+    losses = [row['train_loss'] for row in epochs_of(tmp_path / 'out')]
+    assert losses[-1] < losses[0] / 2
 
 
 def test_initial_checkpoint_is_where_training_starts(trained, digits, tmp_path):

@@ -160,10 +160,15 @@ class NarrowMobileNeXt(MobileNeXt):
         taken, last = feature_take_indices(len(ends), indices)
         x = self.conv_stem(x)
         x = self.bn1(x)
-        blocks: Any = self.blocks[:ends[last]] if stop_early else self.blocks
-        outputs = [x, *blocks.forward_stages(x, self.grad_checkpointing)]
+        if torch.jit.is_scripting() or not stop_early:  # TorchScript cannot slice blocks
+            stages = self.blocks.forward_stages(x, self.grad_checkpointing)
+        else:
+            stages = self.blocks[:ends[last]].forward_stages(x, self.grad_checkpointing)
+        outputs = [x] + stages
         intermediates = [outputs[ends[i]] for i in taken]
-        return intermediates if intermediates_only else (outputs[-1], intermediates)
+        if intermediates_only:
+            return intermediates
+        return outputs[-1], intermediates
 
 
 def narrow_kwargs(noskip: bool = False, **kwargs: Any) -> Dict[str, Any]:

@@ -20,7 +20,7 @@ from timm.models import build_model_with_cfg, create_model, generate_default_cfg
 
 from ..checkpoints.convert import checkpoint_filter_fn
 from ..checkpoints.official import authors_url, weights_overlay
-from ._timm import pretrained_cfg_for_features, register_model, resolve_bn_args, round_channels
+from ._timm import name_in_timm, pretrained_cfg_for_features, register_model, resolve_bn_args, round_channels
 from .ablations import narrow_kwargs
 from .attention import add_attention, coord_attn, se_args
 from .block_strings import decode_arch_def, is_multiplier
@@ -32,6 +32,7 @@ __all__ = ['MobileNeXt', 'MobileNeXtFeatures', 'create_mobilenext']
 
 
 def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = MobileNeXt, **kwargs: Any) -> Any:
+    variant = name_in_timm(variant)
     features_mode = ''
     kwargs_filter: Any = None
     if kwargs.pop('features_only', False):
@@ -214,19 +215,26 @@ def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: fl
     return _gen_mobilenext(variant, **dict(model_args, **kwargs))
 
 
-def create_mobilenext(arch_def: List[List[str]], **kwargs: Any) -> nn.Module:
-    """ Create a network from an architecture definition of one's own, of `sg` and timm's block strings.
+def create_mobilenext(model: Union[str, List[List[str]]], **kwargs: Any) -> nn.Module:
+    """ Create a network of this package by its name, or from an architecture definition of one's own.
 
-    Same as `timm.create_model('mobilenext_100', arch_def=arch_def, **kwargs)`.
+    Same as `timm.create_model(name, **kwargs)` or `timm.create_model('mobilenext_100', arch_def=model, **kwargs)`, and
+    the package's own network also where timm has another of that name.
 
     Args:
-        arch_def: List of stages, each a list of block strings; the stem before them has stride 2.
+        model: Name, which may have a tag, or list of stages, each a list of `sg` and timm's block strings; the stem
+            before them has stride 2.
         **kwargs: As for `timm.create_model`.
 
     Raises:
-        ValueError: If the definition cannot be built.
+        ValueError: If there is no such network, or the definition cannot be built.
     """
-    return create_model('mobilenext_100', arch_def=arch_def, **kwargs)
+    if not isinstance(model, str):
+        model, kwargs = 'mobilenext_100', dict(kwargs, arch_def=model)
+    name, dot, tag = model.partition('.')
+    if name not in default_cfgs:
+        raise ValueError(f'{model!r} is not one of {", ".join(default_cfgs)}.')
+    return create_model(name_in_timm(name) + dot + tag, **kwargs)
 
 
 def _cfg(url: str = '', **kwargs: Any) -> Dict[str, Any]:

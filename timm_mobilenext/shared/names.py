@@ -17,7 +17,9 @@ def list_ours() -> List[str]:
     """
     import timm
 
-    ours = timm.list_models(module='mobilenext')
+    # timm may come to have a module of that name too
+    ours = [name for name in timm.list_models(module='mobilenext')
+            if timm.models.model_entrypoint(name).__module__.startswith('timm_mobilenext.')]
     if not ours:  # a warning has told why
         raise UserError(wrong_timm(timm.__version__, 'the models are not registered'))
     return ours

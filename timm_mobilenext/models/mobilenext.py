@@ -215,25 +215,25 @@ def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: fl
     return _gen_mobilenext(variant, **dict(model_args, **kwargs))
 
 
-def create_mobilenext(model: Union[str, List[List[str]]], **kwargs: Any) -> nn.Module:
-    """ Create a network of this package by its name, or from an architecture definition of one's own.
+def create_mobilenext(arch_def: Union[str, List[List[str]]], **kwargs: Any) -> nn.Module:
+    """ Create a network from an architecture definition of one's own, or one of this package by its name.
 
-    Same as `timm.create_model(name, **kwargs)` or `timm.create_model('mobilenext_100', arch_def=model, **kwargs)`, and
-    the package's own network also where timm has another of that name.
+    Same as `timm.create_model('mobilenext_100', arch_def=arch_def, **kwargs)` or `timm.create_model(name, **kwargs)`.
+    It is the package's own network also where timm has another of that name.
 
     Args:
-        model: Name, which may have a tag, or list of stages, each a list of `sg` and timm's block strings; the stem
-            before them has stride 2.
+        arch_def: List of stages, each a list of `sg` and timm's block strings. The stem before them has stride 2. Or a
+            name, which may have a tag.
         **kwargs: As for `timm.create_model`.
 
     Raises:
         ValueError: If there is no such network, or the definition cannot be built.
     """
-    if not isinstance(model, str):
-        model, kwargs = 'mobilenext_100', dict(kwargs, arch_def=model)
-    name, dot, tag = model.partition('.')
+    if not isinstance(arch_def, str):
+        arch_def, kwargs = 'mobilenext_100', dict(kwargs, arch_def=arch_def)
+    name, dot, tag = arch_def.partition('.')
     if name not in default_cfgs:
-        raise ValueError(f'{model!r} is not one of {", ".join(default_cfgs)}.')
+        raise ValueError(f'{arch_def!r} is not one of {", ".join(default_cfgs)}.')
     return create_model(name_in_timm(name) + dot + tag, **kwargs)
 
 

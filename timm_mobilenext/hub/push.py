@@ -20,14 +20,7 @@ from ..shared.names import check_model, split_repository
 from .access import check_repo_id, check_revision, create_api, read_token
 from .cards import LOCAL_NAME, make_weights_card
 from .convert import read_source, UNKNOWN_LICENSE
-from .folders import (
-    copy_hub_folder,
-    load_hub_folder,
-    logits_of,
-    reload_difference,
-    save_hub_folder,
-    WEIGHTS,
-)
+from .folders import copy_hub_folder, load_hub_folder, reload_difference, save_hub_folder, WEIGHTS
 from .messages import plain_hub_errors
 from .runs import find_checkpoint
 from .settings import PushSettings
@@ -112,7 +105,7 @@ def make_folder(settings: PushSettings, folder: Path) -> List[str]:
         # with the pickle that an older timm needs for loading; it is removed after that if it is not pushed
         save_hub_folder(
             folder, model, card, label_names=names, model_args=found.model_args, pickle=settings.pickle or None)
-        reload_difference(folder, model, logits_of(model))
+        reload_difference(folder, model, found.logits)
         if not settings.pickle:
             (folder / WEIGHTS[1]).unlink(missing_ok=True)
         return found.lines

@@ -28,12 +28,12 @@ finally:
 SLOW = {'torch', 'timm', 'torchvision', 'huggingface_hub', 'numpy', 'matplotlib', 'sklearn', 'PIL', 'yaml'}
 
 
-def run(*arguments, **kwargs):
-    return subprocess.run(arguments, capture_output=True, text=True, env=ENV, timeout=60, **kwargs)
+def run(*arguments, cwd=None, **env):
+    return subprocess.run(arguments, capture_output=True, text=True, env={**ENV, **env}, timeout=60, cwd=cwd)
 
 
-def cli(*arguments):
-    return run(sys.executable, '-m', 'timm_mobilenext', *arguments)
+def cli(*arguments, **env):
+    return run(sys.executable, '-m', 'timm_mobilenext', *arguments, **env)
 
 
 @pytest.mark.parametrize('arguments, code, shown', [
@@ -125,6 +125,32 @@ def test_help_names_values_in_capitals(arguments):
     printed = cli(*arguments).stdout
     values = re.findall(r'--\w[\w-]+ ([^\s/]+)  ', printed)
     assert all(value.isupper() for value in values) and bool(values) == (arguments != ['-h'])
+
+
+@pytest.mark.parametrize('arguments, usage', [
+    (['check'], 'check [OPTIONS] DATA_DIR'),
+    (['predict'], 'predict [OPTIONS] IMAGE...'),
+    (['convert'], 'convert [OPTIONS] CHECKPOINT'),
+    (['push'], 'push [OPTIONS] CHECKPOINT_OR_DIR USER/NAME'),
+    (['pull'], 'pull [OPTIONS] USER/NAME[@REVISION]'),
+    (['detect', 'eval'], 'eval [OPTIONS] [DETECTOR]'),
+    (['detect', 'predict'], 'predict [OPTIONS] DETECTOR IMAGE...'),
+    (['detect', 'export'], 'export [OPTIONS] DETECTOR'),
+])
+def test_help_calls_arguments_by_their_names_alone(arguments, usage):
+    """ IMAGE..., and neither {IMAGE...}... nor IMAGE... <list[Path]>."""
+    printed = CliRunner().invoke(app, [*arguments, '--help'], prog_name='timm-mobilenext').output
+    assert f'{usage}\n' in printed
+    assert not re.search(r'<\w|{', printed)
+
+
+@pytest.mark.parametrize('shell', ['bash', 'zsh', 'fish'])
+def test_completion_is_of_the_command_that_shells_know(shell, tmp_path):
+    """ Whatever it is asked by: python -m timm_mobilenext cannot be completed."""
+    env = dict(HOME=str(tmp_path), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION='1')
+    assert cli('--install-completion', shell, **env).returncode == 0
+    written = ''.join(file.read_text() for file in tmp_path.rglob('*') if file.is_file())
+    assert '_TIMM_MOBILENEXT_COMPLETE' in written and 'timm-mobilenext' in written and 'python -m' not in written
 
 
 def test_output_is_short_everywhere():

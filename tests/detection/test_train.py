@@ -198,7 +198,13 @@ def test_data_without_boxes_is_refused(tmp_path):
 
 
 def test_batch_larger_than_the_data_is_refused(tmp_path):
-    assert 'has 8 images, fewer than a batch of 9' in train(tmp_path / 'out', '--batch-size', 9, code=1)
+    told = train(tmp_path / 'out', '--batch-size', 9, code=1)
+    assert 'has too few images for a batch of 9, 8: give a smaller --batch-size.' in told
+    shutil.copytree(BCCD, tmp_path / 'bccd')
+    split = tmp_path / 'bccd' / 'ImageSets' / 'Main' / 'train.txt'
+    split.write_text(split.read_text().split()[0])
+    told = train(tmp_path / 'out', '--data-dir', tmp_path / 'bccd', '--batch-size', 2, code=1)
+    assert 'has too few images for a batch of 2, 1: give at least 2 images.' in told
 
 
 def test_loss_that_is_not_a_number_stops_and_names_the_files(tmp_path):
@@ -250,7 +256,7 @@ def test_missing_library_is_named_with_its_extra_after_bad_arguments(tmp_path, m
     for change, message in (
             (dict(backbone='mobilenxt_035'), "timm has no model 'mobilenxt_035'"),
             (dict(train_split='gone'), 'gone.txt is not there'),
-            (dict(batch_size=9), 'fewer than a batch of 9'),
+            (dict(batch_size=9), 'too few images for a batch of 9'),
     ):
         with pytest.raises(UserError, match=message):
             run_train(dataclasses.replace(settings, **change))

@@ -299,9 +299,9 @@ def impossible(folder, **args):
      ['did you mean mobilenext_035']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--ema'], ['no EMA weights']),
     (overflow, ['--half'], ['infinite', 'bn1.running_var']),
-    (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ['foo', 'cannot be made']),
-    (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ['mean', 'is impossible']),
-    (lambda folder: impossible(folder, input_size=[3, None, 64]), [], ['input_size', 'is impossible']),
+    (lambda folder: impossible(folder, model_kwargs=dict(foo=1)), [], ["with {'foo': 1}, which does not work"]),
+    (lambda folder: impossible(folder, mean=(0.1, 0.2)), [], ["with {'mean': (0.1, 0.2)}, which does not work"]),
+    (lambda folder: impossible(folder, input_size=[3, None, 64]), [], ['input_size', 'which does not work']),
     (lambda folder: save(folder, {'state_dict_ema': torch.ones(2)}), [], ['fits no MobileNeXt model']),
     (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['not plain tensors: 3']),
 ], ids=[
@@ -314,6 +314,38 @@ def test_bad_checkpoint_is_reported_in_one_line(make, options, words, tmp_path):
     assert len(stderr.splitlines()) == 1 and stderr.startswith('Error: '), stderr
     assert all(word in stderr for word in words), stderr
     assert not (tmp_path / 'out').exists() and not (tmp_path / 'executed').exists()
+
+
+@pytest.mark.parametrize('args, wrong', [
+    (dict(gp='', bn_eps=1e-5), dict(global_pool='')),
+    (dict(gp='catavgmax'), dict(global_pool='catavgmax')),
+    (dict(bn_eps=-1, bn_momentum=0.1), dict(bn_eps=-1)),
+    (dict(bn_momentum='0.1'), dict(bn_momentum='0.1')),
+    (dict(model_kwargs=dict(drop_rate=2, act_layer='relu6')), dict(drop_rate=2)),
+    (dict(model_kwargs=dict(drop_rate='0.1'), img_size=64), dict(drop_rate='0.1')),
+    (dict(model_kwargs=dict(drop_rate=2), gp='', img_size=64), dict(drop_rate=2, global_pool='', img_size=64)),
+    (dict(model_kwargs=dict(drop_path_rate={0.1})), dict(drop_path_rate={0.1})),
+])
+def test_arguments_of_a_network_that_does_not_work_are_named(args, wrong, tmp_path):
+    """Those of a training that cannot have been: torch fails when such a network is created, or on its first images."""
+    code, stdout, stderr = convert(impossible(tmp_path, **args), '-o', tmp_path / 'out')
+    assert code == 1 and stdout == '' and not (tmp_path / 'out').exists()
+    assert len(stderr.splitlines()) == 1
+    assert stderr.startswith(f'Error: The checkpoint asks for a mobilenext_050 with {wrong}, which does not work (')
+    assert 'save its state dict alone' in stderr
+    alone = tmp_path / 'alone'
+    alone.mkdir()
+    weights = save(alone, timm.create_model('mobilenext_050').state_dict())
+    assert convert(weights, '-o', tmp_path / 'out', '--model', 'mobilenext_050')[0] == 0
+
+
+def test_bug_is_not_taken_for_a_fault_of_the_arguments(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise KeyError('a bug')
+
+    monkeypatch.setattr('timm_mobilenext.hub.convert.load_into', fail)
+    code, _, stderr = convert(impossible(tmp_path, bn_eps=1e-5, img_size=64), '-o', tmp_path / 'out')
+    assert code == 70 and 'a bug' in stderr
 
 
 def test_folder_that_is_not_ours_is_left_alone(tmp_path):

@@ -1,5 +1,6 @@
 """Faults of timm-mobilenext push: each is reported in a line. The repository is whole or as it was."""
 import itertools
+import json
 import random
 import re
 import signal
@@ -12,6 +13,7 @@ from helpers import hub_env, randomize, run_cli, TOKEN
 from hub_double import drop, Hub, status
 from processes import start_cli
 from safetensors.torch import save, save_file
+from werkzeug import Response
 
 import timm
 
@@ -68,6 +70,29 @@ def test_before_anything_is_created(more, words, hub, env, checkpoint):
     error = run_cli(dict(env, **more), 'push', checkpoint, 'alice/model', code=1)
     assert all(word in error for word in words), error
     assert not (hub.folder / 'alice').exists() and not [line for line in hub.requests if 'POST' in line]
+
+
+def changed(change):
+    """A fault: an answer whose content is changed."""
+    def answer(hub, request):
+        return Response(json.dumps(change(hub._answer(request).get_json())), content_type='application/json')
+    return answer
+
+
+@pytest.mark.parametrize('request_line, change, options', [
+    ('GET /api/whoami', lambda answer: 'alice', []),
+    ('GET /api/whoami', lambda answer: dict(answer, name=['alice'], auth='x'), []),
+    ('GET /api/models/', lambda answer: dict(answer, id=5), []),
+    ('GET /api/models/', lambda answer: dict(answer, sha=None), []),
+    ('GET /api/models/', lambda answer: dict(answer, siblings=[dict(rfilename=['x'])]), []),
+    ('GET .*/refs', lambda answer: dict(answer, tags=[dict(answer['branches'][0], name=['x'])]), ['--revision', 'new']),
+    ('POST .*/commit/', lambda answer: dict(answer, commitOid=5), []),
+])
+def test_answer_of_another_form(request_line, change, options, hub, env, checkpoint):
+    old_model(hub)
+    hub.fail(request_line, *[changed(change)] * 2)
+    error = run_cli(env, 'push', checkpoint, 'alice/model', *options, code=1)
+    assert f'{hub.url} gave an answer of another form' in error and 'check HF_ENDPOINT, and repeat the command' in error
 
 
 def evil_names(checkpoint):

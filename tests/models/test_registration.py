@@ -7,8 +7,9 @@ import pytest
 
 import timm
 
+from timm_mobilenext.hub.folders import check_architecture
 from timm_mobilenext.shared.errors import UserError
-from timm_mobilenext.shared.names import list_ours
+from timm_mobilenext.shared.names import check_model, list_ours
 from timm_mobilenext.version import TIMM_NEWEST, TIMM_OLDEST
 
 pytestmark = pytest.mark.slow
@@ -26,6 +27,8 @@ for _ in range(2):
     import timm_mobilenext
     assert isinstance(model, timm_mobilenext.MobileNeXt)
 """
+
+MODELS = 'import sys; sys.argv[1:] = ["models"]; from timm_mobilenext.cli.main import main; main()'
 
 
 def run(code, **env):
@@ -111,7 +114,25 @@ def test_old_timm_in_front_of_the_path(tmp_path):
     assert f'Supported are timm {TIMM_OLDEST} to {TIMM_NEWEST}: pip install' in last
 
 
+@pytest.mark.parametrize('failing', ['from torch._six import container_abcs', 'import sys; sys.no_such_name'])
+@pytest.mark.parametrize('code', ['import timm_mobilenext.models', MODELS])
+def test_old_timm_whose_own_import_fails(failing, code, tmp_path):
+    """As that of timm 0.3.2 does under the torch of today."""
+    (tmp_path / 'timm').mkdir()
+    (tmp_path / 'timm' / '__init__.py').write_text(f'from .version import __version__\n{failing}\n')
+    (tmp_path / 'timm' / 'version.py').write_text('__version__ = "0.3.2"')
+    path = os.pathsep.join([str(tmp_path), os.environ.get('PYTHONPATH', '')])
+    process = run(code, PYTHONPATH=path, TIMM_MOBILENEXT_AUTOLOAD='0')
+    assert process.returncode == 1
+    last = process.stderr.splitlines()[-1]
+    assert 'timm-mobilenext does not work with the installed timm 0.3.2 (' in last and 'pip install "timm==' in last
+    assert 'torch._six' in last or 'no_such_name' in last
+    assert code != MODELS or process.stderr.startswith('Error: ') and len(process.stderr.splitlines()) == 1
+
+
 def test_models_that_are_not_registered(monkeypatch):
     monkeypatch.setattr(timm, 'list_models', lambda **kwargs: [])
-    with pytest.raises(UserError, match='does not work with the installed timm'):
-        list_ours()
+    monkeypatch.setattr(timm, 'is_model', lambda name: False)
+    for ask in (list_ours, lambda: check_model('mobilenext_100'), lambda: check_architecture('mobilenext_100')):
+        with pytest.raises(UserError, match='does not work with the installed timm'):
+            ask()

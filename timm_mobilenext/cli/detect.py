@@ -6,7 +6,7 @@ import typer
 
 from ..detection.settings import TrainSettings
 from ..shared.paths import check_file, check_folder, check_output_folder
-from .options import Device, settings_command
+from .options import Device, PlainCommand, settings_command
 
 __all__ = ['app']
 
@@ -44,7 +44,7 @@ def _train(settings: TrainSettings) -> None:
     run_train(settings)
 
 
-@app.command('eval')
+@app.command('eval', cls=PlainCommand)
 def _eval(
         detector: Annotated[Optional[str], typer.Argument(metavar='DETECTOR', help=_DETECTOR)] = None,
         data_dir: Annotated[Optional[Path], typer.Option(
@@ -87,7 +87,7 @@ def _eval(
     )
 
 
-@app.command('predict')
+@app.command('predict', cls=PlainCommand)
 def _predict(
         detector: _Detector,
         images: Annotated[List[Path], typer.Argument(metavar='IMAGE...', help='Photographs.')],
@@ -106,7 +106,7 @@ def _predict(
     run_predict(images, detector, output, score_thresh=score_thresh, device=device)
 
 
-@app.command('export')
+@app.command('export', cls=PlainCommand)
 def _export(
         detector: _Detector,
         output: Annotated[Path, typer.Option('--output', '-o', metavar='FILE', help='ONNX file to write.')],

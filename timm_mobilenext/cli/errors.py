@@ -2,7 +2,6 @@
 import errno
 import os
 import re
-import sys
 import traceback
 from pathlib import Path
 from typing import Any, Optional, Tuple
@@ -10,7 +9,7 @@ from typing import Any, Optional, Tuple
 import typer
 
 from ..shared.errors import first_line, shown, UserError
-from ..version import wrong_timm
+from ..version import blame_timm
 
 __all__ = ['ErrorGroup']
 
@@ -70,8 +69,8 @@ def find_mendable(error: BaseException, command: Optional[str]) -> Optional[str]
         if text.startswith('Caught UserError in'):  # a worker process of torch's loader, which puts a traceback first
             text = text.rpartition('UserError: ')[2]
         return '\n'.join([cut(line) for line in text.splitlines() if line.strip()][:2]) or 'UserError'
-    if isinstance(error, ImportError) and (error.name or '').startswith('timm.') and 'timm' in sys.modules:
-        return cut(wrong_timm(sys.modules['timm'].__version__, text))
+    if reason := blame_timm(error):
+        return cut(reason)
     if isinstance(error, ModuleNotFoundError):
         names = EXTRAS if command == 'detect' else reversed(EXTRAS)
         extra = next((name for name in names if error.name in EXTRAS[name]), None)

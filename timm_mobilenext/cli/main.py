@@ -18,7 +18,7 @@ from ..version import __version__
 from .analyze import app as analyze_app
 from .detect import app as detect_app
 from .errors import ErrorGroup
-from .options import Device, settings_command
+from .options import Device, PlainCommand, settings_command
 
 __all__ = ['app', 'main']
 
@@ -71,7 +71,7 @@ def _demo(settings: DemoSettings) -> None:
     run_demo(settings)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def check(
         data_dir: Annotated[Path, typer.Argument(metavar='DATA_DIR', help='Folder with train/ and validation/.')],
         num_classes: Annotated[Optional[int], typer.Option(
@@ -87,7 +87,7 @@ def check(
     run_check(data_dir, num_classes)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def predict(
         images: Annotated[List[Path], typer.Argument(metavar='IMAGE...', help='Photographs.')],
         model: Annotated[str, typer.Option(
@@ -123,7 +123,7 @@ def _push(settings: PushSettings) -> None:
     run_push(settings)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def pull(
         repo_id: Annotated[str, typer.Argument(metavar='USER/NAME[@REVISION]', help='Repository.')],
         output: Annotated[Path, typer.Option('--output', '-o', metavar='DIR', help='Folder to write to.')],
@@ -160,5 +160,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors='backslashreplace')
-    app()
+    app(prog_name='timm-mobilenext')  # of `python -m` too: no shell completes the words of that
 

@@ -9,10 +9,23 @@ import typer
 
 from ..shared.errors import shown, UserError
 
-__all__ = ['Device', 'settings_command']
+__all__ = ['Device', 'PlainCommand', 'settings_command']
 
 Device = Annotated[str, typer.Option(metavar='DEVICE', help='Device of torch, such as cpu or cuda.')]
 METAVARS = {'Path': 'PATH', 'int': 'N', 'float': 'X', 'str': 'NAME'}  # type of an option -> its value in the help
+
+
+class PlainCommand(typer.core.TyperCommand):
+    """ A command whose help calls an argument by its name alone, IMAGE..., without typer's braces and types"""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if param.param_type_name == 'argument':
+                name = param.metavar if param.required else f'[{param.metavar}]'
+                plain: Any = param
+                plain.get_usage_pieces = lambda ctx, name=name: [name]
+                plain.display_type_rich = lambda ctx: None
 
 
 def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Callable:
@@ -46,7 +59,7 @@ def settings_command(app: typer.Typer, name: str, recipe: bool = False) -> Calla
             inspect.Parameter(key, keyword, default=default, annotation=hints[key]) for key, default in fields])
         command.__annotations__ = hints
         command.__doc__ = function.__doc__
-        app.command(name)(command)
+        app.command(name, cls=PlainCommand)(command)
         return function
 
     return decorate

@@ -144,8 +144,10 @@ class _Training:
             raise UserError(f'{train.name} has no boxes at all: there is nothing to learn.')
         total = settings.batch_size * self.world_size
         if len(train.samples) < total:
-            raise UserError(f'{train.name} has {len(train.samples)} images, fewer than a batch of {total}: give a'
-                            ' smaller --batch-size.')
+            least = 2 * self.world_size  # batch norm learns nothing from one image
+            advice = f'at least {least} images' if len(train.samples) < least else 'a smaller --batch-size'
+            raise UserError(f'{train.name} has too few images for a batch of {total}, {len(train.samples)}: give'
+                            f' {advice}.')
         return train, val
 
     def _create_model(self, is_new: bool) -> SSDLite:

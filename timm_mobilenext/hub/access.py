@@ -1,15 +1,18 @@
-""" What push and pull ask for before they ask the Hub: a name, a revision, a token, and huggingface_hub's client"""
-import re
-from typing import Optional
+""" What push and pull ask for before they ask the Hub, and what they check of its answers
 
-from huggingface_hub import get_token, HfApi
+A name, a revision, a token, and huggingface_hub's client.
+"""
+import re
+from typing import Any, List, Optional, Tuple
+
+from huggingface_hub import constants, get_token, HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..shared.errors import first_line, shown, UserError
 from ..version import __version__
 
-__all__ = ['check_repo_id', 'check_revision', 'create_api', 'read_token']
+__all__ = ['check_answer', 'check_repo_id', 'check_revision', 'create_api', 'read_token', 'sha_and_files']
 
 _REVISION = re.compile(r'[^\s@\\]+')
 
@@ -45,3 +48,19 @@ def read_token() -> Optional[str]:
     if token and not (token.isascii() and token.isprintable() and ' ' not in token):
         raise UserError('The token has characters that are never part of a token: copy it again.')
     return token
+
+
+def check_answer(*texts: Any) -> None:
+    """ Raise a UserError if an answer of the Hub has something else where it should have texts."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(
+                f'{constants.ENDPOINT} gave an answer of another form, with {shown(text)} where a text is expected:'
+                ' check HF_ENDPOINT, and repeat the command.')
+
+
+def sha_and_files(info: Any) -> Tuple[str, List[str]]:
+    """ Commit and names of the files in what the Hub tells of a repository."""
+    files = [file.rfilename for file in info.siblings or []]
+    check_answer(info.sha, *files)
+    return info.sha, files

@@ -3,9 +3,10 @@
 The network is identified by digest, by the training's arguments, or by keys and shapes. What was written is checked by
 loading it back.
 """
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 
@@ -42,6 +43,7 @@ _OF_TIMMS_WEIGHTS = 'url', 'file', 'tag', 'label_names', 'label_descriptions', '
 class Source:
     """ A checkpoint's model, and what the checkpoint says of itself."""
     model: Any  # in evaluation mode; its pretrained_cfg describes these weights
+    logits: torch.Tensor  # its `logits_of`
     model_args: Dict[str, Any]  # that it was created with
     lines: List[str]  # for people
     about: str  # for the model card
@@ -64,8 +66,7 @@ def run_convert(settings: ConvertSettings) -> None:
         check_model(settings.model)
     check_hub_folder(settings.output)
     source = read_source(settings.checkpoint, settings.model, settings.ema)
-    model = source.model
-    logits = logits_of(model)
+    model, logits = source.model, source.logits
     if settings.half:
         check_finite(model.half().state_dict())
         exact, logits = logits, logits_of(model.float())
@@ -101,9 +102,25 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     args = read_args(checkpoint, file)
     name, how = (model_name, 'as given') if model_name else identify(checkpoint, state_dict, args, blob_id)
     model_args = network_args(args)
-    model = create_model(name, state_dict, model_args, args)
-    if not directory:
-        describe_weights(model, args)
+    # the authors' weights are described already
+    data_args = {key: args[key] for key in _DATA_ARGS if args.get(key) is not None} if not directory else {}
+
+    def create(model_args: Dict[str, Any], data_args: Dict[str, Any]) -> Tuple[Any, torch.Tensor]:
+        model = create_model(name, state_dict, model_args, str(args.get('model')))
+        if not directory:
+            describe_weights(model, data_args)
+        return model, finite_logits(model)
+
+    try:
+        model, logits = create(model_args, data_args)
+    except Exception as e:  # a stranger's arguments may lead to any error
+        wrong = find_wrong(create, e, model_args, data_args)
+        if not wrong:
+            raise
+        raise UserError(
+            f'The checkpoint asks for a {name} with {shown(wrong)}, which does not work'
+            f' ({shown(first_line(e)).rstrip(".")}): save its state dict alone in a folder of its own, and give'
+            ' --model.') from e
     cfg = model.pretrained_cfg
     cfg['num_classes'] = model.num_classes
     known = f", the authors' {directory or 'for detection'}" if directory or blob_id == _DETECTION else ''
@@ -112,6 +129,7 @@ def read_source(file: Path, model_name: Optional[str] = None, ema: Optional[bool
     about = f'The {kind} weights of `{escape(file.name)}`, git blob id {blob_id}{known}'
     return Source(
         model=model,
+        logits=logits,
         model_args=dict(model_args, in_chans=cfg['input_size'][0]),
         lines=[
             f'file     {file}, {len(content):,} bytes, git blob id {blob_id}{known or ", no known file"}',
@@ -185,43 +203,40 @@ def network_args(args: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def create_model(
-        name: str,
-        state_dict: Dict[str, torch.Tensor],
-        model_args: Dict[str, Any],
-        args: Dict[str, Any],
-) -> Any:
+def create_model(name: str, state_dict: Dict[str, torch.Tensor], model_args: Dict[str, Any], tagged: str) -> Any:
     """ Create the model of a checkpoint, with its weights.
+
+    Args:
+        name: Model of timm.
+        state_dict: The weights.
+        model_args: More arguments of `timm.create_model`.
+        tagged: The model with the tag of the weights that a training began with, which says how its images were
+            prepared. It does not count unless timm has it.
 
     Returns:
         Model in evaluation mode.
 
     Raises:
-        UserError: If the weights do not fit, or if the network's arguments are impossible.
+        UserError: If the weights do not fit. Impossible arguments may lead to any other error.
     """
-    # the tag of the weights that a training began with says how its images were prepared
-    tagged = str(args.get('model'))
     if tagged not in timm.list_models(f'{name}.*', include_tags=True):
         tagged = name
-    try:
-        num_classes, in_chans = measure(
-            state_dict, lambda n: create_empty(name, num_classes=n, in_chans=n, **model_args))
-        model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
-    except Exception as e:  # a stranger's arguments may lead to any error
-        raise UserError(
-            f'The checkpoint asks for a {name} of {shown(model_args)}, which cannot be made:'
-            f' {shown(first_line(e)).rstrip(".")}.') from e
+    model_args = json.loads(json.dumps(model_args))  # as config.json will have them
+    num_classes, in_chans = measure(
+        state_dict, lambda n: create_empty(name, num_classes=n, in_chans=n, **model_args))
+    model: Any = timm.create_model(tagged, num_classes=num_classes, in_chans=in_chans, **model_args)
     load_into(model, state_dict)
     if in_chans:
         model.pretrained_cfg['input_size'] = (in_chans, *model.pretrained_cfg['input_size'][1:])
     return model.eval()
 
 
-def describe_weights(model: Any, args: Dict[str, Any]) -> None:
+def describe_weights(model: Any, data_args: Dict[str, Any]) -> None:
     """ Make a model's pretrained_cfg describe a user's weights, and no longer those that timm has.
 
     Raises:
-        UserError: If the training's arguments give impossible settings of its images.
+        UserError: If the training's arguments give impossible settings of its images, which may lead to any other error
+            too.
     """
     cfg = model.pretrained_cfg
     for key in _OF_TIMMS_WEIGHTS:
@@ -230,11 +245,53 @@ def describe_weights(model: Any, args: Dict[str, Any]) -> None:
     for key in ('mean', 'std'):
         if len(cfg[key]) != in_chans:
             cfg[key] = (sum(cfg[key]) / len(cfg[key]),) * in_chans
-    data_args: Dict[str, Any] = {key: args.get(key) for key in _DATA_ARGS}
-    try:
-        cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
-        check_cfg(model)
-    except Exception as e:  # a stranger's arguments may lead to any error
-        reason = str(e) if isinstance(e, UserError) else repr(e)
-        raise UserError(
-            f'The checkpoint gives its images {shown(data_args)}, which is impossible: {shown(reason)}.') from e
+    cfg.update(resolve_data_config(dict(data_args, in_chans=in_chans), pretrained_cfg=cfg))
+    check_cfg(model)
+
+
+def finite_logits(model: Any) -> torch.Tensor:
+    """ The model's `logits_of`.
+
+    Raises:
+        UserError: If they are not finite.
+    """
+    logits = logits_of(model)
+    if not logits.isfinite().all():
+        raise UserError('The network gives logits that are not finite: give weights of an earlier epoch.')
+    return logits
+
+
+def find_wrong(
+        create: Callable[[Dict[str, Any], Dict[str, Any]], Any],
+        error: Exception,
+        model_args: Dict[str, Any],
+        data_args: Dict[str, Any],
+) -> Dict[str, Any]:
+    """ Find the arguments of a training that keep its network from being created or from working.
+
+    Args:
+        create: Creates the network with such arguments of the network and of its images.
+        error: Its error with all of them.
+        model_args: Arguments of the network.
+        data_args: Arguments of its images.
+
+    Returns:
+        Those without which it works. All of them if it works only without several, and none if it fails alike without
+        any: then they are not the cause.
+    """
+    def fails(model_args: Dict[str, Any], data_args: Dict[str, Any]) -> Optional[Exception]:
+        try:
+            create(model_args, data_args)
+        except Exception as e:
+            return e
+        return None
+
+    wrong = {
+        key: value for key, value in model_args.items()
+        if not fails({other: model_args[other] for other in model_args if other != key}, data_args)
+    }
+    if data_args and not fails(model_args, {}):
+        wrong.update(data_args)
+    if wrong or type(fails({}, {})) is type(error):
+        return wrong
+    return {**model_args, **data_args}

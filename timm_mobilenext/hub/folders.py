@@ -20,7 +20,7 @@ from ..checkpoints.convert import load_into
 from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, shown, UserError
 from ..shared.files import tidy
-from ..shared.names import is_ours
+from ..shared.names import is_ours, list_ours
 from ..version import __version__
 
 __all__ = [
@@ -163,6 +163,7 @@ def check_architecture(name: str) -> None:
     if timm.is_model(name):
         return
     if name.startswith('mobilenext'):
+        list_ours()  # says so if the installed timm cannot have them
         remedy = f'it may need a newer timm-mobilenext than {__version__}: pip install --upgrade timm-mobilenext'
     else:
         remedy = 'pip install --upgrade timm, or install the plugin of timm that has it.'

@@ -10,7 +10,7 @@ from ..shared.console import create_console
 from ..shared.errors import UserError
 from ..shared.files import replacing
 from ..shared.names import split_repository
-from .access import check_repo_id, check_revision, create_api, read_token
+from .access import check_repo_id, check_revision, create_api, read_token, sha_and_files
 from .folders import check_hub_folder, load_hub_folder, WEIGHTS
 from .messages import plain_hub_errors
 
@@ -68,10 +68,10 @@ def download(repo: str, only: Optional[List[str]] = None) -> Path:
     with plain_hub_errors(repo_id, revision):
         read_token()
         api = create_api()
-        newest, files = None, []
+        newest: Optional[str] = None
+        files: List[str] = []
         if not constants.HF_HUB_OFFLINE:
-            info = api.model_info(repo_id, revision=revision)
-            newest, files = info.sha, [file.rfilename for file in info.siblings or []]
+            newest, files = sha_and_files(api.model_info(repo_id, revision=revision))
         ignored = _NOT_PULLED + (_PICKLES if WEIGHTS[0] in files else [])
         snapshot = Path(api.snapshot_download(
             repo_id, revision=revision, allow_patterns=only, ignore_patterns=ignored))

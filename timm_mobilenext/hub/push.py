@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, constants, HfApi, ModelCard
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -17,17 +17,10 @@ from rich.console import Console
 from ..shared.console import create_console
 from ..shared.errors import shown, UserError
 from ..shared.names import check_model, split_repository
-from .access import check_repo_id, check_revision, create_api, read_token
+from .access import check_answer, check_repo_id, check_revision, create_api, read_token, sha_and_files
 from .cards import LOCAL_NAME, make_weights_card
 from .convert import read_source, UNKNOWN_LICENSE
-from .folders import (
-    copy_hub_folder,
-    load_hub_folder,
-    logits_of,
-    reload_difference,
-    save_hub_folder,
-    WEIGHTS,
-)
+from .folders import copy_hub_folder, load_hub_folder, reload_difference, save_hub_folder, WEIGHTS
 from .messages import plain_hub_errors
 from .runs import find_checkpoint
 from .settings import PushSettings
@@ -112,7 +105,7 @@ def make_folder(settings: PushSettings, folder: Path) -> List[str]:
         # with the pickle that an older timm needs for loading; it is removed after that if it is not pushed
         save_hub_folder(
             folder, model, card, label_names=names, model_args=found.model_args, pickle=settings.pickle or None)
-        reload_difference(folder, model, logits_of(model))
+        reload_difference(folder, model, found.logits)
         if not settings.pickle:
             (folder / WEIGHTS[1]).unlink(missing_ok=True)
         return found.lines
@@ -191,11 +184,19 @@ def check_user(api: HfApi) -> str:
     """ Name of the user, whose token may write."""
     if read_token() is None:
         raise UserError(f'There is no token for {api.endpoint}: run `hf auth login`, or set HF_TOKEN.')
-    user = api.whoami()
-    role = user.get('auth', {}).get('accessToken', {}).get('role')
-    if role == 'read':
-        raise UserError(f'The token of {shown(user["name"])} may only read: use one that may write.')
-    return user['name']
+    answer: Any = api.whoami()
+    name = _find(answer, 'name')
+    check_answer(name)
+    if _find(answer, 'auth', 'accessToken', 'role') == 'read':
+        raise UserError(f'The token of {shown(name)} may only read: use one that may write.')
+    return name
+
+
+def _find(answer: Any, *keys: str) -> Any:
+    """ What an answer has behind such keys, None if it has no such keys."""
+    for key in keys:
+        answer = answer.get(key) if isinstance(answer, dict) else None
+    return answer
 
 
 def find_new_name(api: HfApi, repo_id: str) -> Optional[str]:
@@ -206,6 +207,7 @@ def find_new_name(api: HfApi, repo_id: str) -> Optional[str]:
         raise
     except RepositoryNotFoundError:
         return None
+    check_answer(found)
     return found if found.lower() != repo_id.lower() else None
 
 
@@ -237,18 +239,20 @@ def look_up(api: HfApi, settings: PushSettings) -> Target:
     is_new_branch = False
     if revision:
         refs = api.list_repo_refs(repo_id, include_pull_requests=True)
-        if revision in {ref.name for ref in refs.tags}:
+        tags = [ref.name for ref in refs.tags]
+        branches = [*(ref.name for ref in refs.branches), *(ref.ref for ref in refs.pull_requests or [])]
+        check_answer(*tags, *branches)
+        if revision in tags:
             raise UserError(f'{shown(revision)} is a tag of {repo_id}: give a branch.')
-        branches = {ref.name for ref in refs.branches} | {ref.ref for ref in refs.pull_requests or []}
         is_new_branch = revision not in branches
         if is_new_branch and not may_create:
             raise UserError(f'{repo_id} has no {shown(revision)}: give a branch that exists.')
         if not is_new_branch:
             info = api.model_info(repo_id, revision=revision)
-    files = [file.rfilename for file in info.siblings or []]
+    sha, files = sha_and_files(info)
     if '.gitignore' in files:  # huggingface_hub would leave out the files that it names, and commit the rest
         raise UserError(f'{repo_id} has a .gitignore, which may keep weights out: remove it there first.')
-    return Target(info.sha, files, is_new_branch)
+    return Target(sha, files, is_new_branch)
 
 
 def describe_target(api: HfApi, settings: PushSettings, target: Target) -> str:
@@ -302,6 +306,7 @@ def commit(
         create_pr=settings.create_pr,
         parent_commit=parent,
     )
+    check_answer(pushed.oid)
     revision = pushed.pr_revision or revision
     outcome = f'as {pushed.pr_url}' if pushed.pr_url else f'in commit {pushed.oid[:7]}'
     if pushed.oid == parent:

@@ -35,6 +35,8 @@ def check_model(name: str) -> None:
     import timm
 
     if not timm.is_model(name):
+        if name.startswith('mobilenext'):
+            list_ours()  # says so if the installed timm cannot have them
         from difflib import get_close_matches
 
         near = get_close_matches(shown(name), timm.list_models(), n=3)

@@ -1,22 +1,18 @@
 """Latency of one image on one thread: MobileNeXt, folded and not, beside timm's MobileNetV2, eager and in ONNX Runtime.
 
-    python benchmarks/speed.py                    # prints the table, writes benchmarks/speed.csv
+    python -m benchmarks.speed                    # prints the table, writes benchmarks/speed.csv
 
-Each candidate runs in a process of its own, as it does for a user. In a shared process the memory that a model takes
-from the system, page by page, depends on what ran before it. The candidates of an engine take turns within every round,
-so that whatever else the machine does hits all of them alike. The figure is the median over rounds. The ratio is the
-median of the ratios to MobileNetV2 in the same round.
+The candidates take turns, see rounds.py. The figure is the median over rounds. The ratio is the median of the ratios to
+MobileNetV2 in the same round.
 """
 import argparse
 import contextlib
 import csv
 import io
-import multiprocessing
 import os
 import platform
 import statistics
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -29,6 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 import timm
 from timm.utils import reparameterize_model
 
+from benchmarks.rounds import measure
 from timm_mobilenext import SandglassBlock
 
 REFERENCE = 'mobilenetv2_100'
@@ -100,45 +97,6 @@ def onnx_runtime(create, name, exporter):
     session = onnxruntime.InferenceSession(onnx, options, providers=['CPUExecutionProvider'])
     inputs = {session.get_inputs()[0].name: x.numpy()}
     return lambda: session.run(None, inputs)
-
-
-def serve(connection, build, *args):
-    """Build a candidate, then time as many calls as the other process asks for, until it asks for none."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    run = build(*args)
-    for _ in range(20):
-        run()
-    connection.send('ready')
-    while repeats := connection.recv():
-        start = time.perf_counter()
-        for _ in range(repeats):
-            run()
-        connection.send((time.perf_counter() - start) / repeats)
-
-
-def measure(candidates, environment, rounds, repeats):
-    """Seconds per call, for each candidate a list over rounds."""
-    context = multiprocessing.get_context('spawn')
-    os.environ.update(environment)
-    connections, processes = {}, []
-    for name, (build, *args) in candidates.items():
-        connections[name], theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, build, *args), daemon=True))
-        processes[-1].start()
-        theirs.close()
-        connections[name].recv()  # one at a time, or they would warm up on each other
-    for key in environment:
-        del os.environ[key]
-    times = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, connection in connections.items():
-            connection.send(repeats)
-            times[name].append(connection.recv())
-    for connection, process in zip(connections.values(), processes, strict=True):
-        connection.send(0)
-        process.join()
-    return times
 
 
 def main():

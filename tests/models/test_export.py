@@ -200,6 +200,23 @@ def test_onnx_dynamic_batch():
             assert rel_error(run_onnx(model_bytes, x), model(x)) < 1e-4
 
 
+@pytest.mark.parametrize('variant, block_type', [('paper', 'sg'), ('id033', 'sg'), ('same', 'sg'), ('paper', 'gsg')])
+def test_dynamic_batch_height_and_width(variant, block_type):
+    """By torch.export, and by ONNX of its program."""
+    arch_def = [[string.replace('sg', block_type) for string in stage] for stage in TINY]
+    model = randomize(create_mobilenext(arch_def, num_classes=5, **VARIANTS[variant])).eval()
+    model = reparameterize_model(model)
+    sizes = {0: torch.export.Dim('batch'), **{i: torch.export.Dim(f'size{i}', min=33, max=1024) for i in (2, 3)}}
+    exported = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=(sizes,))
+    model_bytes, _ = export_onnx(exported, None)
+    for shape in ((1, 3, 64, 64), (3, 3, 77, 50)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            expected = model(x)
+            assert rel_error(exported.module()(x), expected) < 1e-5
+            assert rel_error(run_onnx(model_bytes, x), expected) < 1e-4
+
+
 # timm's reparameterize_model
 
 def norm_names(model):

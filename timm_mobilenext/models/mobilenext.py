@@ -271,11 +271,13 @@ def _untrained_cfg(top1: float, **kwargs: Any) -> Dict[str, Any]:
 
 def _attention_cfg(top1: Optional[float] = None) -> Dict[str, Any]:
     """ No weights, with the accuracy that the paper of Coordinate Attention reports, at width 1.0 alone."""
-    notes = (f'ImageNet-1k top-1 {top1} in the paper of Coordinate Attention',) if top1 else ()
+    note = 'The paper of Coordinate Attention reports no accuracy at this width'
+    if top1:
+        note = f'ImageNet-1k top-1 {top1} as the paper of Coordinate Attention reports, 74.0 without attention'
     return _cfg(
         paper_ids=('arXiv:2007.02269', 'arXiv:2103.02907'),
         origin_url='https://github.com/houqb/CoordAttention',
-        notes=notes,
+        notes=(note,),
     )
 
 

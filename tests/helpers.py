@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from processes import start_cli
@@ -19,8 +20,8 @@ except ImportError:  # timm before 1.0.31
     from timm.utils import reparameterize_model
 
 __all__ = [
-    'colour_folder', 'Evil', 'HAS_COORD', 'hub_env', 'MODELS', 'NORMS', 'OFFLINE', 'ONE_WIDTH', 'randomize', 'RECIPES',
-    'rel_error', 'reparameterize_model', 'ROOT', 'run_cli', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
+    'colour_folder', 'COORD', 'Evil', 'HAS_COORD', 'hub_env', 'MODELS', 'NORMS', 'OFFLINE', 'ONE_WIDTH', 'randomize',
+    'RECIPES', 'rel_error', 'reparameterize_model', 'ROOT', 'run_cli', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
 ]
 
 
@@ -28,7 +29,8 @@ def timm_version() -> tuple:
     return tuple(int(part) for part in timm.__version__.split('.')[:3])
 
 
-HAS_COORD = timm_version() >= (1, 0, 23)  # Coordinate Attention
+HAS_COORD = timm_version() >= (1, 0, 23)
+COORD = pytest.mark.skipif(not HAS_COORD, reason='timm before 1.0.23 has no Coordinate Attention')
 MODELS = [
     'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_100', 'mobilenext_140', 'mobilenext_100_id050',
     'mobilenext_100_id033', 'mobilenext_100_id017', 'mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost',

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import HAS_COORD, randomize, reparameterize_model
+from helpers import COORD, HAS_COORD, randomize, reparameterize_model
 from torch import nn
 
 import timm
@@ -11,7 +11,6 @@ from timm.layers import SEModule
 
 from timm_mobilenext import BlockStringError, create_mobilenext, SandglassBlock
 
-COORD = pytest.mark.skipif(not HAS_COORD, reason='timm before 1.0.23 has no Coordinate Attention')
 FIRST = [['sg_r1_k3_s2_e2_c32'], ['sg_r2_k3_s1_e6_c96_se0.25_sefirst']]
 
 
@@ -175,6 +174,23 @@ def test_impossible_block_strings(tokens, message):
         return
     with pytest.raises(BlockStringError, match=message):
         create_mobilenext(arch_def)
+
+
+@pytest.mark.parametrize('position', ['first', 'last'])
+@pytest.mark.parametrize('layer, size', [
+    *((name, 40) for name in 'se ese eca ecam ceca gc gca cbam lcbam sk splat nl lambda'.split()),
+    *(pytest.param(name, 40, marks=COORD) for name in 'coord scoord ela strip'.split()),
+    # which cut their feature maps into blocks of 8 and 7 parts
+    ('halo', 32), ('bat', 28),
+], ids=str)
+def test_layers_of_timm_script(layer, size, position):
+    arch_def = [['sg_r1_k3_s2_e2_c16'], ['sg_r2_k3_s1_e2_c32_keepdw']]
+    model = randomize(create_mobilenext(
+        arch_def, se_layer=layer, se_position=position, stem_size=16, num_classes=3)).eval()
+    assert len(attention(model)) == 3
+    x = torch.randn(2, 3, size, 2 * size)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
 # everything that holds for the family

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import NORMS, randomize, rel_error, reparameterize_model, TINY
+from helpers import COORD, NORMS, randomize, rel_error, reparameterize_model, TINY
 from torch import nn
 
 import timm
@@ -198,6 +198,21 @@ def test_onnx_dynamic_batch():
         x = image(size)
         with torch.no_grad():
             assert rel_error(run_onnx(model_bytes, x), model(x)) < 1e-4
+
+
+@pytest.mark.parametrize('name', ['mobilenext_050_se', pytest.param('mobilenext_050_ca', marks=COORD)])
+def test_attention_with_a_dynamic_batch_height_and_width(name):
+    """Coordinate Attention splits by height and width."""
+    model = reparameterize_model(randomize(timm.create_model(name, num_classes=5)).eval())
+    sizes = {0: torch.export.Dim('batch'), **{i: torch.export.Dim(f'size{i}', min=33, max=1024) for i in (2, 3)}}
+    exported = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=(sizes,))
+    model_bytes, _ = export_onnx(exported, None)
+    for shape in ((1, 3, 64, 64), (3, 3, 96, 160), (2, 3, 77, 50)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            expected = model(x)
+            assert rel_error(exported.module()(x), expected) < 1e-5
+            assert rel_error(run_onnx(model_bytes, x), expected) < 1e-4
 
 
 # timm's reparameterize_model

@@ -1,10 +1,12 @@
 """What several test files need."""
 import math
 import os
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from processes import start_cli
@@ -18,14 +20,25 @@ except ImportError:  # timm before 1.0.31
     from timm.utils import reparameterize_model
 
 __all__ = [
-    'colour_folder', 'Evil', 'hub_env', 'MODELS', 'NORMS', 'randomize', 'rel_error', 'reparameterize_model', 'run_cli',
-    'OFFLINE', 'RECIPES', 'ROOT', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
+    'colour_folder', 'COORD', 'Evil', 'HAS_COORD', 'hub_env', 'MODELS', 'NORMS', 'OFFLINE', 'ONE_WIDTH', 'randomize',
+    'RECIPES', 'rel_error', 'reparameterize_model', 'ROOT', 'run_cli', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
 ]
 
+
+def timm_version() -> tuple:
+    return tuple(int(part) for part in timm.__version__.split('.')[:3])
+
+
+HAS_COORD = timm_version() >= (1, 0, 23)
+COORD = pytest.mark.skipif(not HAS_COORD, reason='timm before 1.0.23 has no Coordinate Attention')
 MODELS = [
     'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_100', 'mobilenext_140', 'mobilenext_100_id050',
     'mobilenext_100_id033', 'mobilenext_100_id017', 'mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost',
+    'mobilenext_050_se', 'mobilenext_075_se', 'mobilenext_100_se',
+    *(['mobilenext_050_ca', 'mobilenext_075_ca', 'mobilenext_100_ca'] if HAS_COORD else []),
 ]
+# for what takes seconds a network: one width stands for all those with the same attention
+ONE_WIDTH = [name for name in MODELS if not re.fullmatch(r'mobilenext_(075|100)_(se|ca)', name)]
 SHIPPED = 'mobilenext_050.cifar10'  # its weights are in the wheel
 # every kind of sandglass block: two and one and no depthwise convolution, with and without a shortcut, SE
 TINY = [
@@ -39,10 +52,6 @@ OFFLINE = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'NO_COLO
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob('hub_configs/*/train*.yaml'))
 NORMS = (nn.modules.batchnorm._BatchNorm, timm.layers.FrozenBatchNormAct2d)
-
-
-def timm_version() -> tuple:
-    return tuple(int(part) for part in timm.__version__.split('.')[:3])
 
 
 @torch.no_grad()

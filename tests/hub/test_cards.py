@@ -1,5 +1,6 @@
 """hub_configs/: a config.json and a model card for each model, of facts that live elsewhere."""
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,26 @@ def test_card_is_what_the_hub_reads(name):
         assert 'pretrained=True' in card.content and cfg.url in card.content
     else:
         assert data.eval_results is None and 'pretrained=True' not in card.content
+
+
+@pytest.mark.parametrize('name, accuracy', [
+    ('mobilenext_075', '72.0 (as the authors report)'),
+    ('mobilenext_100_se', '74.7 (as the paper of Coordinate Attention reports, 74.0 without attention)'),
+    ('mobilenext_100_ca', '75.2 (as the paper of Coordinate Attention reports, 74.0 without attention)'),
+    ('mobilenext_050_ca', None),
+])
+def test_card_without_weights_says_so_and_whose_figures_are_quoted(name, accuracy):
+    content = card_of(name).content
+    assert 'This model has no ImageNet-1k weights yet: the authors released none.' in content
+    if accuracy:
+        assert f'| ImageNet-1k top-1 | {accuracy} |' in content
+    else:
+        assert 'top-1 |' not in content and 'reports no accuracy at this width' in content
+    papers = ['2007.02269', *(['2103.02907'] if name[-2:] in ('se', 'ca') else [])]
+    assert re.findall(r'\(https://arxiv.org/abs/([\d.]+)\)', content) == papers
+    assert content.count('@inproceedings') == len(papers)
+    assert json.loads((FOLDER / name / 'config.json').read_text())['pretrained_cfg']['notes'] == list(
+        timm.get_pretrained_cfg(name).notes)
 
 
 def test_card_of_shipped_weights_describes_them_and_shows_no_local_path():

@@ -3,16 +3,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import RECIPES, ROOT
+from helpers import MODELS, RECIPES, ROOT
 
 import timm
 
 pytestmark = pytest.mark.tools
 
-WIDTHS = [
-    'mobilenext_035', 'mobilenext_050', 'mobilenext_075', 'mobilenext_140', 'mobilenext_100_id050',
-    'mobilenext_100_id033', 'mobilenext_100_id017',
-]
+OTHERS = ['mobilenext_100', 'mobilenext_s', 'mobilenext_l', 'mobilenext_l_ghost']
 
 
 def read(model):
@@ -28,8 +25,8 @@ def test_every_model_has_a_recipe_of_its_own():
         assert yaml.safe_load(text)['model'] == Path(recipe).parent.name.partition('.')[0]
 
 
-@pytest.mark.parametrize('model', WIDTHS)
-def test_widths_and_multipliers_share_the_recipe_of_width_1(model):
+@pytest.mark.parametrize('model', [name for name in MODELS if name not in OTHERS])
+def test_widths_multipliers_and_attention_share_the_recipe_of_width_1(model):
     assert read(model) == dict(read('mobilenext_100'), model=model)
 
 

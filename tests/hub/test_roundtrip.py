@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import hub_env, MODELS, timm_version, TOKEN
+from helpers import hub_env, ONE_WIDTH, timm_version, TOKEN
 from hub_double import Hub
 
 from timm_mobilenext.version import TIMM_OLDEST
@@ -32,10 +32,10 @@ import sys
 import torch
 import timm
 from helpers import randomize
-from test_roundtrip import CHANGED, images, MODELS, RECORDS_ARGUMENTS
+from test_roundtrip import CHANGED, images, ONE_WIDTH, RECORDS_ARGUMENTS
 
 torch.manual_seed(0)
-cases = {**{name: (name, {}, None) for name in MODELS}, **(CHANGED if RECORDS_ARGUMENTS else {})}
+cases = {**{name: (name, {}, None) for name in ONE_WIDTH}, **(CHANGED if RECORDS_ARGUMENTS else {})}
 logits = {}
 for repo, (name, arguments, reset) in cases.items():
     model = timm.create_model(name, **arguments)
@@ -87,7 +87,7 @@ def run(env, code, *arguments):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize('repo', [*MODELS, *CHANGED])
+@pytest.mark.parametrize('repo', [*ONE_WIDTH, *CHANGED])
 def test_same_logits_from_the_hub(repo, logits):
     if repo in CHANGED and not RECORDS_ARGUMENTS:
         pytest.skip(f'timm {TIMM_OLDEST} keeps no arguments in config.json; runs on one that records _model_args')

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import randomize, reparameterize_model, timm_version
+from helpers import COORD, HAS_COORD, randomize, reparameterize_model
 from torch import nn
 
 import timm
@@ -11,7 +11,6 @@ from timm.layers import SEModule
 
 from timm_mobilenext import BlockStringError, create_mobilenext, SandglassBlock
 
-COORD = pytest.mark.skipif(timm_version() < (1, 0, 23), reason='timm before 1.0.23 has no Coordinate Attention')
 FIRST = [['sg_r1_k3_s2_e2_c32'], ['sg_r2_k3_s1_e6_c96_se0.25_sefirst']]
 
 
@@ -58,10 +57,9 @@ def test_impossible_position():
 
 # the networks
 
-@pytest.mark.parametrize('name, num_params', [('mobilenext_100_se', 3.89e6), ('mobilenext_100_ca', 4.09e6)])
+@pytest.mark.parametrize('name, num_params', [
+    ('mobilenext_100_se', 3.89e6), pytest.param('mobilenext_100_ca', 4.09e6, marks=COORD)])
 def test_parameters_of_the_paper(name, num_params):
-    if name.endswith('ca') and timm_version() < (1, 0, 23):
-        pytest.skip('timm before 1.0.23 has no Coordinate Attention')
     model = timm.create_model(name)
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(num_params, abs=0.03e6)
     assert len(attention(model)) == 15
@@ -75,7 +73,7 @@ def test_coordinate_attention_of_the_paper():
         assert type(layer).__name__ == 'CoordAttn' and isinstance(layer.act, nn.Hardswish)
 
 
-@pytest.mark.skipif(timm_version() >= (1, 0, 23), reason='this timm has Coordinate Attention')
+@pytest.mark.skipif(HAS_COORD, reason='this timm has Coordinate Attention')
 def test_coordinate_attention_of_an_older_timm():
     with pytest.raises(ValueError, match='Coordinate Attention came with timm 1.0.23'):
         timm.create_model('mobilenext_050_ca')
@@ -84,6 +82,11 @@ def test_coordinate_attention_of_an_older_timm():
 def test_squeeze_and_excitation_reduces_by_24():
     layers = attention(timm.create_model('mobilenext_100_se'))
     assert [layer.conv_reduce.out_channels for layer in layers.values()][-1] == 960 // 24
+
+
+@pytest.mark.parametrize('name', ['mobilenext_050_se', 'mobilenext_050_ca'])
+def test_a_ratio_of_0_takes_attention_out(name):
+    assert not attention(timm.create_model(name, se_ratio=0))
 
 
 # arguments of a network
@@ -125,7 +128,7 @@ def test_a_layer_takes_the_activation_unless_it_has_its_own():
 
 @pytest.mark.parametrize('kwargs, message', [
     (dict(se_layer='eca', se_ratio=0), 'se_ratio 0 does not go with se_layer'),
-    (dict(se_layer='ela' if timm_version() >= (1, 0, 23) else 'ese', se_ratio=0.25), 'leave one out'),
+    (dict(se_layer='ela' if HAS_COORD else 'ese', se_ratio=0.25), 'leave one out'),
     (dict(se_position='first'), "se_position 'first': no block has attention"),
     (dict(se_layer=False), 'give se_ratio=0'),
     (dict(se_ratio=-1), 'is not a number from 0'),
@@ -176,6 +179,23 @@ def test_impossible_block_strings(tokens, message):
         return
     with pytest.raises(BlockStringError, match=message):
         create_mobilenext(arch_def)
+
+
+@pytest.mark.parametrize('position', ['first', 'last'])
+@pytest.mark.parametrize('layer, size', [
+    *((name, 40) for name in 'se ese eca ecam ceca gc gca cbam lcbam sk splat nl lambda'.split()),
+    *(pytest.param(name, 40, marks=COORD) for name in 'coord scoord ela strip'.split()),
+    # which cut their feature maps into blocks of 8 and 7 parts
+    ('halo', 32), ('bat', 28),
+], ids=str)
+def test_layers_of_timm_script(layer, size, position):
+    arch_def = [['sg_r1_k3_s2_e2_c16'], ['sg_r2_k3_s1_e2_c32_keepdw']]
+    model = randomize(create_mobilenext(
+        arch_def, se_layer=layer, se_position=position, stem_size=16, num_classes=3)).eval()
+    assert len(attention(model)) == 3
+    x = torch.randn(2, 3, size, 2 * size)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(model)(x), model(x))
 
 
 # everything that holds for the family

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from helpers import NORMS, randomize, rel_error, reparameterize_model, TINY
+from helpers import COORD, NORMS, randomize, rel_error, reparameterize_model, TINY
 from torch import nn
 
 import timm
@@ -200,12 +200,9 @@ def test_onnx_dynamic_batch():
             assert rel_error(run_onnx(model_bytes, x), model(x)) < 1e-4
 
 
-@pytest.mark.parametrize('variant, block_type', [('paper', 'sg'), ('id033', 'sg'), ('same', 'sg'), ('paper', 'gsg')])
-def test_dynamic_batch_height_and_width(variant, block_type):
+def check_dynamic_batch_height_and_width(model):
     """By torch.export, and by ONNX of its program."""
-    arch_def = [[string.replace('sg', block_type) for string in stage] for stage in TINY]
-    model = randomize(create_mobilenext(arch_def, num_classes=5, **VARIANTS[variant])).eval()
-    model = reparameterize_model(model)
+    model = reparameterize_model(randomize(model).eval())
     sizes = {0: torch.export.Dim('batch'), **{i: torch.export.Dim(f'size{i}', min=33, max=1024) for i in (2, 3)}}
     exported = torch.export.export(model, (torch.randn(2, 3, 64, 96),), dynamic_shapes=(sizes,))
     model_bytes, _ = export_onnx(exported, None)
@@ -215,6 +212,18 @@ def test_dynamic_batch_height_and_width(variant, block_type):
             expected = model(x)
             assert rel_error(exported.module()(x), expected) < 1e-5
             assert rel_error(run_onnx(model_bytes, x), expected) < 1e-4
+
+
+@pytest.mark.parametrize('variant, block_type', [('paper', 'sg'), ('id033', 'sg'), ('same', 'sg'), ('paper', 'gsg')])
+def test_dynamic_batch_height_and_width(variant, block_type):
+    arch_def = [[string.replace('sg', block_type) for string in stage] for stage in TINY]
+    check_dynamic_batch_height_and_width(create_mobilenext(arch_def, num_classes=5, **VARIANTS[variant]))
+
+
+@pytest.mark.parametrize('name', ['mobilenext_050_se', pytest.param('mobilenext_050_ca', marks=COORD)])
+def test_attention_with_a_dynamic_batch_height_and_width(name):
+    """Coordinate Attention splits by height and width."""
+    check_dynamic_batch_height_and_width(timm.create_model(name, num_classes=5))
 
 
 # timm's reparameterize_model

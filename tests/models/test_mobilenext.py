@@ -23,6 +23,10 @@ CHANNELS = {
     **{f'mobilenext_100_id{part}': [32, 144, 192, 384, 1280] for part in ('050', '033', '017')},
     **{f'mobilenext_{size}': [96, 144, 192, 384, 1280] for size in ('s', 'l', 'l_ghost')},
 }
+CHANNELS.update({
+    f'mobilenext_{width}_{kind}': CHANNELS[f'mobilenext_{width}']
+    for width in ('050', '075', '100') for kind in ('se', 'ca')
+})
 create = partial(timm.create_model, 'mobilenext_035')
 
 
@@ -44,7 +48,7 @@ def model():
 # every model
 
 def test_registered():
-    assert timm.list_models('mobilenext_*') == sorted(MODELS)
+    assert timm.list_models('mobilenext_*') == sorted(CHANNELS)
 
 
 @pytest.mark.parametrize('name', MODELS)

@@ -22,12 +22,21 @@ __all__ = ['escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_car
 
 LOCAL_NAME = 'local-dir:path/of/this/folder'
 
-CITATION = """@inproceedings{zhou2020rethinking,
+# of the papers that the cfgs name by these ids
+CITATIONS = {
+    'arXiv:2007.02269': """@inproceedings{zhou2020rethinking,
   title={Rethinking Bottleneck Structure for Efficient Mobile Network Design},
   author={Zhou, Daquan and Hou, Qibin and Chen, Yunpeng and Feng, Jiashi and Yan, Shuicheng},
   booktitle={European Conference on Computer Vision},
   year={2020}
-}"""
+}""",
+    'arXiv:2103.02907': """@inproceedings{hou2021coordinate,
+  title={Coordinate Attention for Efficient Mobile Network Design},
+  author={Hou, Qibin and Zhou, Daquan and Feng, Jiashi},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year={2021}
+}""",
+}
 
 CARD = """---
 {metadata}
@@ -129,8 +138,7 @@ def make_card(name: str) -> str:
     has_weights = bool(cfg.url or cfg.file)
     full_name = f'{architecture}.{cfg.tag}' if has_weights else name
     accuracy = re.match(r'(\S+) top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
-    assert accuracy is not None
-    dataset, top1, top5, whose = accuracy.groups()
+    dataset, top1, top5, whose = accuracy.groups() if accuracy else ('ImageNet-1k', None, None, '')
     dataset_id = {'CIFAR-10': 'uoft-cs/cifar10', 'ImageNet-1k': 'imagenet-1k'}[dataset]  # on the Hub
     figures = {key: float(value) for key, value in (('Top-1', top1), ('Top-5', top5)) if value}
     results: List[EvalResult] = []
@@ -146,7 +154,18 @@ def make_card(name: str) -> str:
         log = "the authors' log"
         results = make_results(figures, dataset, dataset_id, 'validation', log, cfg.origin_url)
     else:
-        weights = f'This model has no {dataset} weights yet: the authors report its accuracy, but released no weights.'
+        weights = f'This model has no {dataset} weights yet: the authors released none. ' + (
+            'Its accuracy is quoted, not measured here.' if accuracy else f'{cfg.notes[0]}.')
+    facts = facts_of(model)
+    if accuracy:
+        facts[f'{dataset} top-1' + (', top-5' if top5 else '')] = (
+            ', '.join(filter(None, (top1, top5))) + f' ({whose})')
+    papers = [
+        f'[{re.findall("title={(.+)}", CITATIONS[paper_id])[0]}](https://arxiv.org/abs/{paper_id.partition(":")[2]})'
+        for paper_id in list_papers(architecture)
+    ]
+    facts['Paper' if len(papers) == 1 else 'Papers'] = ', '.join(papers)
+    facts['Original code'] = cfg.origin_url
     return render(
         full_name,
         model,
@@ -154,12 +173,7 @@ def make_card(name: str) -> str:
         about=f'{description.strip().replace("w/", "with")}. An image classification model made of sandglass blocks,'
               f' from timm-mobilenext, a plugin of timm.\n\n{weights}',
         license=cfg.license,
-        facts={
-            **facts_of(model),
-            f'{dataset} top-1' + (', top-5' if top5 else ''): ', '.join(filter(None, (top1, top5))) + f' ({whose})',
-            'Paper': f'[{cfg.paper_name}](https://arxiv.org/abs/{cfg.paper_ids.removeprefix("arXiv:")})',
-            'Original code': cfg.origin_url,
-        },
+        facts=facts,
         datasets=[dataset_id],
         results=results,
         label_names=cfg.label_names and list(cfg.label_names),
@@ -217,6 +231,12 @@ def make_weights_card(
 def escape(text: str) -> str:
     """ Change a user's text where it would end the cell of a table or begin code."""
     return ' '.join(text.split()).replace('|', '\\|').replace('`', "'")
+
+
+def list_papers(architecture: str) -> List[str]:
+    """ Ids of the papers of one of our models."""
+    cfg: Any = timm.get_pretrained_cfg(architecture)
+    return [cfg.paper_ids] if isinstance(cfg.paper_ids, str) else list(cfg.paper_ids)
 
 
 def facts_of(model: Any) -> Dict[str, str]:
@@ -297,7 +317,8 @@ def render(
         sections.append(FEATURES.format(maps=', '.join(maps), **values))
     sections.append(EMBEDDINGS.format(**values))
     if ours:
-        sections.append(f'## Citation\n\n```bibtex\n{CITATION}\n```')
+        citations = '\n\n'.join(CITATIONS[paper_id] for paper_id in list_papers(model.pretrained_cfg['architecture']))
+        sections.append(f'## Citation\n\n```bibtex\n{citations}\n```')
     data: Dict[str, Any] = dict(
         license=license,
         library_name='timm',

@@ -1,6 +1,7 @@
 """ Names of models, which timm knows and which are ours, and of repositories"""
 import re
 import warnings
+from importlib.util import find_spec
 from typing import Any, List, Optional, Tuple
 
 from ..version import wrong_timm
@@ -10,7 +11,7 @@ __all__ = ['check_model', 'create_empty', 'is_ours', 'list_ours', 'refused_size'
 
 
 def list_ours() -> List[str]:
-    """ Names of all MobileNeXt models, without tags.
+    """ Names of all MobileNeXt models that the installed timm can make, without tags.
 
     Raises:
         UserError: If the installed timm cannot have them.
@@ -22,6 +23,8 @@ def list_ours() -> List[str]:
             if timm.models.model_entrypoint(name).__module__.startswith('timm_mobilenext.')]
     if not ours:  # a warning has told why
         raise UserError(wrong_timm(timm.__version__, 'the models are not registered'))
+    if find_spec('timm.layers.coord_attn') is None:  # which came with timm 1.0.23
+        ours = [name for name in ours if not name.endswith('_ca')]
     return ours
 
 

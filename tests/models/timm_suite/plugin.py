@@ -5,12 +5,14 @@ the first chooses among our models alone, the second takes them all. What is not
 """
 import timm
 
-OURS = timm.list_models(module='mobilenext')
+from timm_mobilenext.shared.names import list_ours
+
+OURS = list_ours()
 _list_models = timm.list_models
 
 
 def _list_our_models(filter='', module='', **kwargs):
-    return _list_models(filter, module='mobilenext', **kwargs)
+    return [name for name in _list_models(filter, module='mobilenext', **kwargs) if name.partition('.')[0] in OURS]
 
 
 def pytest_configure(config):

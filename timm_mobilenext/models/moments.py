@@ -46,6 +46,7 @@ class _Moments:
     def norm(self, norm: Any, x: torch.Tensor) -> torch.Tensor:
         if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
             norm.running_mean.copy_(x[0].flatten())
+            # timm's CondConv2d runs as it is and may leave a negative variance
             norm.running_var.copy_(x[1].flatten().abs())  # type: ignore[union-attr]
         act = getattr(norm, 'act', None)
         if type(act) not in self.outputs:

@@ -30,8 +30,8 @@ config = resolve_data_config(model=model)
 try:
     calibration, validation = (
         ImageDataset(folder, transform=create_transform(**config)) for folder in (args.calibration, args.validation))
-except RuntimeError as error:  # timm found no images
-    sys.exit(f'{error} Give a folder of images.')
+except (AssertionError, RuntimeError) as error:  # timm found no folder, or no images
+    sys.exit(f'{args.calibration} and {args.validation} must be folders of images. {error}'.strip())
 some = range(0, len(calibration), -(-len(calibration) // 256))  # at most 256 images, from all over the folder
 
 with tempfile.TemporaryDirectory() as folder:

@@ -82,10 +82,13 @@ def measure(folder) -> float:
     return round(100 * sum(right) / len(right), 2)
 
 
-def test_calibration_folder_without_images(images, run, tmp_path):
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(SystemExit, match='empty.*Give a folder of images'):
-        run('onnxruntime', SHIPPED, tmp_path / 'empty', images, '-o', tmp_path / 'int8.onnx')
+@pytest.mark.parametrize('make', [True, False], ids=['empty', 'not there'])
+def test_calibration_folder_without_images(make, images, run, tmp_path):
+    folder = tmp_path / 'images'
+    if make:
+        folder.mkdir()
+    with pytest.raises(SystemExit, match=f'^{folder} and {images} must be folders of images'):
+        run('onnxruntime', SHIPPED, folder, images, '-o', tmp_path / 'int8.onnx')
     assert not (tmp_path / 'int8.onnx').exists()
 
 

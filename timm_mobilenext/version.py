@@ -24,7 +24,7 @@ def blame_timm(error: BaseException) -> Optional[str]:
     from re import findall
     from traceback import walk_tb
 
-    # of a timm whose import failed, this is what stays
+    # where the import of timm failed, only its modules that were imported before that are left
     timm = sys.modules.get('timm.version') or sys.modules.get('timm')
     version = getattr(timm, '__version__', None)
     if version is None:

@@ -326,7 +326,7 @@ class SandglassBlock(nn.Module):
     def init_non_persistent_buffers(self) -> None:
         """ Write the mask of a partial shortcut, which no state dict has. The name is timm's for such a method."""
         if self.skip_mask is not None:  # type: ignore[has-type]
-            weight = self.conv_pw1.weight  # an assigned state dict moves it alone
+            weight = self.conv_pw1.weight  # load_state_dict(assign=True) replaces weights, and not this mask
             mask = torch.zeros(1, self.out_chs, 1, 1, device=weight.device, dtype=weight.dtype)
             mask[:, :self.skip_chs] = 1.
             self.skip_mask = mask

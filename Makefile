@@ -1,4 +1,4 @@
-# make demo | test | test-fast | test-scripts | fuzz | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | test-export | fuzz | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-fast test-scripts fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-export fuzz lint setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/timm-mobilenext demo --output demo
@@ -27,6 +27,13 @@ test-fast: setup
 test-scripts: export OMP_NUM_THREADS ?= 1
 test-scripts: setup
 	$(BIN)/python -m pytest tests/scripts --numprocesses auto --dist loadfile -rs
+
+# every format of docs/deployment.md, each in an environment of its own, which the page's install lines make; it needs
+# 12 GB. `make test` runs what ONNX Runtime alone needs
+test-export: export OMP_NUM_THREADS ?= 1
+test-export: setup
+	$(BIN)/python tests/export/environments.py
+	$(BIN)/python -m pytest tests/export --numprocesses auto --dist loadfile -rs
 
 # inputs that nobody expects: COUNT says how many of each kind, SEED which ones
 fuzz: export OMP_NUM_THREADS ?= 1

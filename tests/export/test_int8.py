@@ -1,25 +1,25 @@
 """The scripts of examples/int8: what they print is true, and bad input is told in a line."""
+import ast
 import re
 import runpy
 import shutil
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from environments import FORMATS, run, start
 from helpers import ROOT, SHIPPED
+from PIL import Image
 
 import timm
 from timm.data import create_transform, ImageDataset, resolve_data_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.tools]  # it exports whole networks
 
-# what each script needs beside timm, by the names of imports, and what it writes
-SCRIPTS = dict(
-    onnxruntime=(['onnxruntime', 'onnxscript'], '.onnx'),
-    openvino=(['openvino', 'nncf'], '.xml'),
-    executorch=(['executorch', 'torchao'], '.pte'),
-    litert=(['litert_torch', 'ai_edge_litert', 'ai_edge_quantizer'], '.tflite'),
-)
+SCRIPTS = {
+    format_name: ROOT / 'examples' / 'int8' / f'{script}_int8.py' for format_name, script in FORMATS.items() if script}
+SUFFIXES = dict(onnx='.onnx', openvino='.xml', executorch='.pte', litert='.tflite')
 # the package's photographs by their classes in CIFAR-10, of which all must be there
 PHOTOGRAPHS = dict(cat=['cat', 'kitten'], dog=['dog'], bird=['duck', 'macaw', 'owl'], horse=['horses'], deer=['moose'])
 OTHERS = ['airplane', 'automobile', 'frog', 'ship', 'truck']
@@ -36,36 +36,48 @@ def images(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(monkeypatch):
-    def run_script(runtime, *arguments):
-        monkeypatch.setattr(sys, 'argv', [f'{runtime}_int8.py', *map(str, arguments)])
-        runpy.run_path(str(ROOT / 'examples' / 'int8' / f'{runtime}_int8.py'), run_name='__main__')
-    return run_script
+@pytest.fixture(scope='module')
+def top1(images) -> float:
+    """Top-1 of the shipped network by timm alone, in percent to two places."""
+    model = timm.create_model(SHIPPED, pretrained=True).eval()
+    dataset = ImageDataset(str(images), transform=create_transform(**resolve_data_config(model=model)))
+    with torch.no_grad():
+        right = [model(image[None]).argmax().item() == label for image, label in dataset]
+    return round(100 * sum(right) / len(right), 2)
 
 
-@pytest.mark.parametrize('runtime', SCRIPTS)
-def test_script_says_what_int8_costs(runtime, images, run, tmp_path, capsys):
-    packages, suffix = SCRIPTS[runtime]
-    for package in packages:
-        pytest.importorskip(package, reason=f'needs {", ".join(packages)}: the script names the pip install')
-    output = tmp_path / f'int8{suffix}'
-    run(runtime, SHIPPED, images, images, '-o', output)
-    printed = capsys.readouterr().out
+@pytest.mark.parametrize('format_name', SCRIPTS)
+def test_script_says_what_int8_costs(format_name, images, top1, tmp_path):
+    output = tmp_path / f'int8{SUFFIXES[format_name]}'
+    command = ['python', SCRIPTS[format_name], SHIPPED, images, images, '-o', output]
+    printed = run(format_name, tmp_path, *map(str, command))
     before, after, count, agreement, bytes_before, bytes_after = re.fullmatch(
         r'top-1 +([\d.]+)% before, ([\d.]+)% after, of (\d+) images\n'
         r'agreement +([\d.]+)%\nbytes +([\d,]+) before, ([\d,]+) after\n', printed[printed.index('top-1'):]).groups()
     float32, int8 = (int(size.replace(',', '')) for size in (bytes_before, bytes_after))
-    assert (float(before), int(count)) == (measure(images), 13)
+    assert (float(before), int(count)) == (top1, 13)
     assert abs(float(after) - float(before)) < 24 and float(agreement) > 76  # of 13 images, three may change
     assert int8 == sum(file.stat().st_size for file in tmp_path.iterdir()) < float32 / 2
-    if runtime == 'onnxruntime':
+    if format_name == 'onnx':
         check_onnx(output)
+
+
+def test_one_image_to_calibrate_on(images, tmp_path):
+    """Of another size than the network's, and without a folder for its class."""
+    folder = tmp_path / 'one'
+    folder.mkdir()
+    Image.open(images / 'dog' / 'dog.jpg').resize((40, 30)).save(folder / 'dog.png')
+    output = tmp_path / 'int8.onnx'
+    printed = run('onnx', tmp_path, 'python', *map(str, (SCRIPTS['onnx'], SHIPPED, folder, images, '-o', output)))
+    assert 'of 13 images' in printed
+    check_onnx(output)
 
 
 def check_onnx(output):
     """int8 weights in convolutions, and any batch."""
-    onnx, onnxruntime = pytest.importorskip('onnx'), pytest.importorskip('onnxruntime')
+    import onnx
+    import onnxruntime
+
     weights = [tensor for tensor in onnx.load(output).graph.initializer if len(tensor.dims) == 4]
     assert weights and {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8}
     session = onnxruntime.InferenceSession(output, providers=['CPUExecutionProvider'])
@@ -73,35 +85,74 @@ def check_onnx(output):
         assert session.run(None, {'input': torch.zeros(batch, 3, 64, 64).numpy()})[0].shape == (batch, 10)
 
 
-def measure(folder) -> float:
-    """Top-1 of the shipped network by timm alone, in percent to two places."""
-    model = timm.create_model(SHIPPED, pretrained=True).eval()
-    dataset = ImageDataset(str(folder), transform=create_transform(**resolve_data_config(model=model)))
-    with torch.no_grad():
-        right = [model(image[None]).argmax().item() == label for image, label in dataset]
-    return round(100 * sum(right) / len(right), 2)
+@pytest.mark.parametrize('format_name', SCRIPTS)
+def test_nothing_is_left_when_the_disk_is_full(format_name, images, tmp_path):
+    """A limit of 1 MB a file, which the int8 file exceeds."""
+    output = tmp_path / f'int8{SUFFIXES[format_name]}'
+    done = start(
+        format_name, tmp_path, 'bash', '-c', 'ulimit -f 1000 && exec python "$@"', 'bash',
+        *map(str, (SCRIPTS[format_name], SHIPPED, images / 'dog', images, '-o', output)))
+    assert done.returncode != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(params=SCRIPTS)
+def refusal(request, monkeypatch):
+    """What a script says as it ends. It is run up to where its runtime would begin."""
+    def read_refusal(*arguments):
+        script = SCRIPTS[request.param]
+        for node in ast.walk(ast.parse(script.read_text())):
+            name = node.module if isinstance(node, ast.ImportFrom) else ''
+            names = [name] if name else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                if name.split('.')[0] not in (*sys.stdlib_module_names, 'timm', 'torch', 'timm_mobilenext'):
+                    monkeypatch.setitem(sys.modules, name, MagicMock())
+        monkeypatch.setattr(sys, 'argv', [script.name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            runpy.run_path(str(script), run_name='__main__')
+        return exit.value.code
+    read_refusal.suffix = SUFFIXES[request.param]
+    return read_refusal
 
 
 @pytest.mark.parametrize('make', [True, False], ids=['empty', 'not there'])
-def test_calibration_folder_without_images(make, images, run, tmp_path):
+def test_calibration_folder_without_images(make, images, refusal, tmp_path):
     folder = tmp_path / 'images'
     if make:
         folder.mkdir()
-    with pytest.raises(SystemExit, match=f'^{folder} and {images} must be folders of images'):
-        run('onnxruntime', SHIPPED, folder, images, '-o', tmp_path / 'int8.onnx')
-    assert not (tmp_path / 'int8.onnx').exists()
+    said = refusal(SHIPPED, folder, images, '-o', tmp_path / f'int8{refusal.suffix}')
+    assert said.startswith(f'{SHIPPED} must have weights, {folder} and {images} must be folders of images.')
+    assert '\n' not in said
 
 
-def test_file_that_exists_is_kept(images, run, tmp_path):
-    (tmp_path / 'int8.onnx').write_text('mine')
-    with pytest.raises(SystemExit, match='int8.onnx exists: remove it, or give another --output'):
-        run('onnxruntime', SHIPPED, images, images, '-o', tmp_path / 'int8.onnx')
-    assert (tmp_path / 'int8.onnx').read_text() == 'mine'
+@pytest.mark.parametrize('model, reason', [
+    ('mobilenet_100', 'Unknown model (mobilenet_100)'),
+    ('mobilenext_100', 'No pretrained weights'),
+    ('local-dir:nowhere', 'nowhere'),
+])
+def test_model_without_weights(model, reason, images, refusal, tmp_path):
+    said = refusal(model, images, images, '-o', tmp_path / f'int8{refusal.suffix}')
+    assert said.startswith(f'{model} must have weights') and reason in said
 
 
-@pytest.mark.parametrize('runtime', SCRIPTS)
-def test_missing_package_is_told_with_its_install(runtime, run, monkeypatch):
-    for package in SCRIPTS[runtime][0]:
+def test_file_that_exists_is_kept(images, refusal, tmp_path):
+    output = tmp_path / f'int8{refusal.suffix}'
+    output.write_text('mine')
+    said = refusal(SHIPPED, images, images, '-o', output)
+    assert said == f'{output} exists, or its folder does not: give another --output'
+    assert output.read_text() == 'mine'
+
+
+def test_folder_of_the_output_that_is_not_there(images, refusal, tmp_path):
+    output = tmp_path / 'nowhere' / f'int8{refusal.suffix}'
+    said = refusal(SHIPPED, images, images, '-o', output)
+    assert said == f'{output} exists, or its folder does not: give another --output'
+
+
+@pytest.mark.parametrize('format_name', SCRIPTS)
+def test_missing_package_is_told_with_its_install(format_name, monkeypatch):
+    for package in ('onnxruntime', 'nncf', 'executorch', 'litert_torch'):
         monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(sys, 'argv', ['script'])
     with pytest.raises(SystemExit, match='^(No module named|import of) .*: pip install timm .*$'):
-        run(runtime)
+        runpy.run_path(str(SCRIPTS[format_name]), run_name='__main__')

@@ -23,27 +23,29 @@ parser.add_argument('calibration', help='folder of images like those that the mo
 parser.add_argument('validation', help='folder with a folder of images for each class')
 parser.add_argument('-o', '--output', type=Path, required=True, help='file to write, .tflite')
 args = parser.parse_args()
-if args.output.exists():
-    sys.exit(f'{args.output} exists: remove it, or give another --output')
-model = timm.create_model(args.model, pretrained=True).eval()
-config = resolve_data_config(model=model)
+if args.output.exists() or not args.output.absolute().parent.is_dir():
+    sys.exit(f'{args.output} exists, or its folder does not: give another --output')
 try:
+    model = timm.create_model(args.model, pretrained=True).eval()
+    config = resolve_data_config(model=model)
     calibration, validation = (
         ImageDataset(folder, transform=create_transform(**config)) for folder in (args.calibration, args.validation))
-except (AssertionError, RuntimeError) as error:  # timm found no folder, or no images
-    sys.exit(f'{args.calibration} and {args.validation} must be folders of images. {error}'.strip())
+except (AssertionError, OSError, RuntimeError, ValueError) as error:  # of timm and of the Hub
+    needs = f'{args.model} must have weights, {args.calibration} and {args.validation} must be folders of images'
+    sys.exit(f'{needs}. {error}'.strip())
 some = range(0, len(calibration), -(-len(calibration) // 256))  # at most 256 images, from all over the folder
 
-with tempfile.TemporaryDirectory() as folder:
-    exported = Path(folder, 'exported.tflite')
+with tempfile.TemporaryDirectory(dir=args.output.absolute().parent) as folder:  # what is interrupted leaves no half
+    exported, quantized = Path(folder, 'exported.tflite'), Path(folder, 'int8.tflite')
     litert_torch.convert(model, (calibration[0][0][None],)).export(str(exported))
     quantizer = Quantizer(exported, recipe.static_wi8_ai8())
     for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):  # these stay float32
         quantizer.update_quantization_recipe('.*', end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     images = [{'args_0': calibration[index][0][None].numpy()} for index in some]
-    quantizer.quantize(quantizer.calibrate({'serving_default': images})).export_model(args.output)
-    float32, int8 = (Interpreter(str(path)).get_signature_runner() for path in (exported, args.output))
-    bytes_before, bytes_after = (path.stat().st_size for path in (exported, args.output))
+    quantizer.quantize(quantizer.calibrate({'serving_default': images})).export_model(quantized)
+    float32, int8 = (Interpreter(str(path)).get_signature_runner() for path in (exported, quantized))
+    bytes_before, bytes_after = (path.stat().st_size for path in (exported, quantized))
+    quantized.rename(args.output)
 answers = [
     (labels, *(torch.from_numpy(runner(args_0=images.numpy())['output_0']).argmax(1) for runner in (float32, int8)))
     for images, labels in torch.utils.data.DataLoader(validation)]

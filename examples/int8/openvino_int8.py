@@ -23,25 +23,29 @@ parser.add_argument(
 args = parser.parse_args()
 weights = args.output.with_suffix('.bin')
 for file in (args.output, weights):
-    if file.exists():
-        sys.exit(f'{file} exists: remove it, or give another --output')
-model = timm.create_model(args.model, pretrained=True).eval()
-config = resolve_data_config(model=model)
+    if file.exists() or not file.absolute().parent.is_dir():
+        sys.exit(f'{file} exists, or its folder does not: give another --output')
 try:
+    model = timm.create_model(args.model, pretrained=True).eval()
+    config = resolve_data_config(model=model)
     calibration, validation = (
         ImageDataset(folder, transform=create_transform(**config)) for folder in (args.calibration, args.validation))
-except (AssertionError, RuntimeError) as error:  # timm found no folder, or no images
-    sys.exit(f'{args.calibration} and {args.validation} must be folders of images. {error}'.strip())
+except (AssertionError, OSError, RuntimeError, ValueError) as error:  # of timm and of the Hub
+    needs = f'{args.model} must have weights, {args.calibration} and {args.validation} must be folders of images'
+    sys.exit(f'{needs}. {error}'.strip())
 some = range(0, len(calibration), -(-len(calibration) // 256))  # at most 256 images, from all over the folder
 
 batch = torch.zeros(2, *config['input_size'])
 exported = openvino.convert_model(torch.export.export(model, (batch,), dynamic_shapes=({0: torch.export.Dim.AUTO},)))
 images = nncf.Dataset([calibration[index][0][None].numpy() for index in some])
-openvino.save_model(nncf.quantize(exported, images, subset_size=len(some)), args.output)
-with tempfile.TemporaryDirectory() as folder:
+quantized = nncf.quantize(exported, images, subset_size=len(some))
+with tempfile.TemporaryDirectory(dir=args.output.absolute().parent) as folder:  # what is interrupted leaves no half
     openvino.save_model(exported, f'{folder}/exported.xml', compress_to_fp16=False)
-    bytes_before = sum(file.stat().st_size for file in Path(folder).iterdir())
-bytes_after = args.output.stat().st_size + weights.stat().st_size
+    openvino.save_model(quantized, f'{folder}/int8.xml')
+    bytes_before, bytes_after = (
+        sum(file.stat().st_size for file in Path(folder).glob(f'{name}.*')) for name in ('exported', 'int8'))
+    Path(folder, 'int8.bin').rename(weights)
+    Path(folder, 'int8.xml').rename(args.output)
 precision = {'INFERENCE_PRECISION_HINT': 'f32'}  # where the processor can, OpenVINO computes in bfloat16 by default
 float32, int8 = (openvino.compile_model(network, 'CPU', precision) for network in (exported, args.output))
 answers = [

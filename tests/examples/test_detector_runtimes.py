@@ -63,8 +63,10 @@ def test_runtime_finds_what_pytorch_finds(table, runtime):
 
 
 def test_missing_package_is_told_with_its_install(folder, tmp_path, monkeypatch, capsys):
-    for package in sum(RUNTIMES.values(), []):
-        monkeypatch.setitem(sys.modules, package, None)
+    packages = sum(RUNTIMES.values(), [])
+    loaded = [name for name in sys.modules if name.partition('.')[0] in packages]
+    for name in packages + loaded:
+        monkeypatch.setitem(sys.modules, name, None)
     run(folder / 'detector', folder / 'photographs', '-o', tmp_path / 'out')
     printed = capsys.readouterr().out
     for runtime in RUNTIMES:

@@ -78,14 +78,19 @@ def cli(*arguments, **env):
     (['detect', 'predict', 'folder', 'file', '-o', 'file'], 1, 'Error: file is a file'),
     (['detect', 'predict', 'missing', 'file', '-o', 'out'], 1, 'Error: missing is not a folder'),
     (['detect', 'export', 'missing', '-o', 'out.onnx'], 1, 'Error: missing is not a folder'),
+    (['detect', 'export', 'missing', '-o', 'out.pt2', '--raw'], 1, 'Error: missing is not a folder'),
+    (['detect', 'export', 'folder', '-o', 'out.tflite', '--raw'], 1, 'Error: out.tflite has the name of no export'),
+    (['detect', 'export', 'folder', '-o', 'out.pt2'], 1, 'a name that ends in .onnx, or with --raw in .pt2.'),
+    (['detect', 'export', 'folder', '-o', 'folder.pt2', '--raw'], 1, 'Error: folder.pt2 is a folder'),
+    (['detect', 'export', 'folder', '-o', 'missing/out.pt2', '--raw'], 1, 'missing is not a folder: give a file in'),
     (['analyze', 'gradients', '--models', 'a', '--data-dir', 'missing', '-o', 'out'], 1,
      'Error: missing is not a folder'),
     (['analyze', 'information', '--models', 'a', '--data-dir', 'folder', '-o', 'full'], 1, 'Error: full exists'),
 ])
 def test_what_needs_no_network_imports_nothing_slow(tmp_path, arguments, code, shown):
     (tmp_path / 'file').touch()
-    (tmp_path / 'folder').mkdir()
-    (tmp_path / 'full').mkdir()
+    for name in ('folder', 'folder.pt2', 'full'):
+        (tmp_path / name).mkdir()
     (tmp_path / 'full' / 'thesis.txt').touch()
     result = run(sys.executable, '-c', REPORT, SCRIPT, *arguments, cwd=tmp_path)
     modules = set(result.stderr.rpartition('modules ')[2].split())

@@ -5,6 +5,7 @@ from typing import Annotated, List, Optional
 import typer
 
 from ..detection.settings import TrainSettings
+from ..shared.errors import UserError
 from ..shared.paths import check_file, check_folder, check_output_folder
 from .options import Device, PlainCommand, settings_command
 
@@ -32,6 +33,15 @@ def check_data_dir(data_dir: Optional[Path]) -> None:
     """ Raise a UserError if there is no such data set."""
     if data_dir is not None:
         check_folder(data_dir, 'one of COCO or Pascal VOC format')
+
+
+def check_export(output: Path, raw: bool) -> None:
+    """ Raise a UserError if a detector cannot be written to this file."""
+    if output.suffix not in (('.onnx', '.pt2') if raw else ('.onnx',)):
+        raise UserError(f'{output} has the name of no export: give a name that ends in .onnx, or with --raw in .pt2.')
+    if output.is_dir():
+        raise UserError(f'{output} is a folder: give the name of a file.')
+    check_folder(output.absolute().parent, 'a file in a folder that exists')
 
 
 @settings_command(app, 'train', recipe=True)
@@ -109,13 +119,17 @@ def _predict(
 @app.command('export', cls=PlainCommand)
 def _export(
         detector: _Detector,
-        output: Annotated[Path, typer.Option('--output', '-o', metavar='FILE', help='ONNX file to write.')],
+        output: Annotated[Path, typer.Option(
+            '--output', '-o', metavar='FILE', help='File to write: .onnx, or with --raw also .pt2, of torch.export.')],
+        raw: Annotated[bool, typer.Option(
+            '--raw', help='Leave NMS out, for phones: write all boxes and the scores of their classes.')] = False,
 ) -> None:
-    """Export a detector to ONNX.
+    """Export a detector to ONNX, or for phones to torch.export.
 
-    The network takes one image of a fixed size and includes NMS.
+    The network takes one image of a fixed size. It includes NMS, unless you ask for --raw.
     """
     check_detector(detector)
+    check_export(output, raw)
     from ..detection.export import run_export
 
-    run_export(detector, output)
+    run_export(detector, output, raw)

@@ -233,8 +233,7 @@ class SSDLite(
             image_shapes: List[Tuple[int, int]],
     ) -> List[Dict[str, torch.Tensor]]:
         """ As in torchvision's SSD, but with the scores of the focal loss, and without a loop over classes."""
-        logits = head_outputs['cls_logits'].float()
-        scores = logits.sigmoid() if self.loss == 'focal' else logits.softmax(-1)[..., 1:]
+        scores = self.score_classes(head_outputs['cls_logits'].float())
         detections = []
         for regression, classes, anchors, shape in zip(
                 head_outputs['bbox_regression'].float(), scores, image_anchors, image_shapes, strict=True):
@@ -248,6 +247,10 @@ class SSDLite(
             keep = nms(box + apart, score, self.nms_thresh)[:self.detections_per_img]
             detections.append({'boxes': box[keep], 'scores': score[keep], 'labels': label[keep]})
         return detections
+
+    def score_classes(self, logits: torch.Tensor) -> torch.Tensor:
+        """ Turn the head's logits into scores of the classes, without the background."""
+        return logits.sigmoid() if self.loss == 'focal' else logits.softmax(-1)[..., 1:]
 
     def count(self) -> Dict[str, float]:
         """ Count the parameters, and for one image the MACs and activations of convolutions and linear layers."""

@@ -1,0 +1,91 @@
+"""examples/detector_runtimes.py: each runtime finds what PyTorch finds, and bad input is told in a line."""
+import contextlib
+import io
+import re
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+from helpers import randomize, ROOT
+
+from timm_mobilenext.detection import create_ssdlite
+from timm_mobilenext.detection.data import BCCD
+
+pytestmark = [pytest.mark.slow, pytest.mark.tools]  # it exports a whole detector
+
+SCRIPT = ROOT / 'examples' / 'detector_runtimes.py'
+# what each runtime needs, by the names of imports
+RUNTIMES = dict(
+    onnxruntime=['onnxruntime'], openvino=['openvino'], executorch=['executorch'],
+    litert=['litert_torch', 'ai_edge_litert'], ncnn=['ncnn', 'pnnx'])
+
+
+def run(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [SCRIPT.name, *map(str, arguments)])
+        runpy.run_path(str(SCRIPT), run_name='__main__')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A detector of random weights that finds boxes everywhere, and three photographs."""
+    folder = tmp_path_factory.mktemp('runtimes')
+    torch.manual_seed(0)
+    randomize(create_ssdlite('mobilenext_035', 3, 'voc', 64)).save_pretrained(folder / 'detector')
+    (folder / 'photographs').mkdir()
+    for file in sorted((BCCD / 'JPEGImages').glob('*.jpg'))[:3]:
+        shutil.copy(file, folder / 'photographs')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def table(folder):
+    """The lines that the script prints, by their first word."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        run(folder / 'detector', folder / 'photographs', '-o', folder / 'out')
+    return {line.split()[0]: line for line in printed.getvalue().splitlines() if line}
+
+
+@pytest.mark.parametrize('runtime', RUNTIMES)
+def test_runtime_finds_what_pytorch_finds(table, runtime):
+    packages = RUNTIMES[runtime]
+    for package in packages:
+        pytest.importorskip(package, reason=f'needs {", ".join(packages)}: the script names the pip install')
+    count, detections = re.fullmatch('([0-9]+) photographs, ([0-9,]+) detections', table['3']).groups()
+    assert int(count) == 3 and int(detections.replace(',', '')) > 30
+    boxes, scores, same, of, their_boxes, their_scores = re.fullmatch(
+        rf'{runtime} +(\S+) +(\S+) +in (\d+) of (\d+) +(\S+) +(\S+)', table[runtime]).groups()
+    assert same == of == '3'
+    assert max(float(boxes), float(their_boxes)) < 1e-3 and max(float(scores), float(their_scores)) < 1e-5
+
+
+def test_missing_package_is_told_with_its_install(folder, tmp_path, monkeypatch, capsys):
+    packages = sum(RUNTIMES.values(), [])
+    loaded = [name for name in sys.modules if name.partition('.')[0] in packages]
+    for name in packages + loaded:
+        monkeypatch.setitem(sys.modules, name, None)
+    run(folder / 'detector', folder / 'photographs', '-o', tmp_path / 'out')
+    printed = capsys.readouterr().out
+    for runtime in RUNTIMES:
+        assert re.search(rf'^{runtime} +(import of|No module named) .*: pip install {runtime}', printed, re.M), printed
+
+
+def test_bad_input_is_told_in_a_line(folder, tmp_path):
+    for detector, photographs, output, told in (
+            (folder / 'detector', tmp_path, tmp_path / 'out', 'has no photograph'),
+            (folder / 'detector', tmp_path / 'none', tmp_path / 'out', 'has no photograph'),
+            (tmp_path, folder / 'photographs', tmp_path / 'out', 'is not the folder of a detector'),
+            (folder / 'detector', folder / 'photographs', tmp_path, 'exists: remove it, or give another --output'),
+    ):
+        with pytest.raises(SystemExit, match=told):
+            run(detector, photographs, '-o', output)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_script_has_the_nms_of_the_page():
+    page = (ROOT / 'docs' / 'deployment.md').read_text(encoding='utf-8')
+    function, = re.findall(r'^def nms\(.*?(?=^```)', page, re.M | re.S)
+    assert function in SCRIPT.read_text(encoding='utf-8')

@@ -75,7 +75,7 @@ def make_environment(folder: Path, installs: list[str], base: Path | None = None
 
 def main():
     base = ENVIRONMENTS / 'base'
-    make_environment(base, [f'pip install torch torchvision timm --editable {shlex.quote(str(ROOT))}'])
+    make_environment(base, [f'pip install torch torchvision timm --editable {shlex.quote(f"{ROOT}[detection]")}'])
     for format_name in FORMATS:
         make_environment(ENVIRONMENTS / format_name, find_installs(format_name), base)
 

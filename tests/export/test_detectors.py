@@ -1,6 +1,4 @@
 """examples/detector_runtimes.py: each runtime finds what PyTorch finds, and bad input is told in a line."""
-import contextlib
-import io
 import re
 import runpy
 import shutil
@@ -8,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from environments import run as run_in
 from helpers import randomize, ROOT
 
 from timm_mobilenext.detection import create_ssdlite
@@ -16,10 +15,11 @@ from timm_mobilenext.detection.data import BCCD
 pytestmark = [pytest.mark.slow, pytest.mark.tools]  # it exports a whole detector
 
 SCRIPT = ROOT / 'examples' / 'detector_runtimes.py'
-# what each runtime needs, by the names of imports
+# the script's word for each runtime -> its environment, and what it needs, by the names of imports
 RUNTIMES = dict(
-    onnxruntime=['onnxruntime'], openvino=['openvino'], executorch=['executorch'],
-    litert=['litert_torch', 'ai_edge_litert'], ncnn=['ncnn', 'pnnx'])
+    onnxruntime=('onnx', ['onnxruntime']), openvino=('openvino', ['openvino']),
+    executorch=('executorch', ['executorch']),
+    litert=('litert', ['litert_torch', 'ai_edge_litert']), ncnn=('ncnn', ['ncnn', 'pnnx']))
 
 
 def run(*arguments):
@@ -40,30 +40,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope='module')
-def table(folder):
-    """The lines that the script prints, by their first word."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        run(folder / 'detector', folder / 'photographs', '-o', folder / 'out')
-    return {line.split()[0]: line for line in printed.getvalue().splitlines() if line}
-
-
 @pytest.mark.parametrize('runtime', RUNTIMES)
-def test_runtime_finds_what_pytorch_finds(table, runtime):
-    packages = RUNTIMES[runtime]
-    for package in packages:
-        pytest.importorskip(package, reason=f'needs {", ".join(packages)}: the script names the pip install')
-    count, detections = re.fullmatch('([0-9]+) photographs, ([0-9,]+) detections', table['3']).groups()
+def test_runtime_finds_what_pytorch_finds(runtime, folder, tmp_path):
+    printed = run_in(
+        RUNTIMES[runtime][0], tmp_path, 'python', *map(str, (SCRIPT, folder / 'detector', folder / 'photographs')),
+        '-o', 'out')
+    count, detections = re.search('^([0-9]+) photographs, ([0-9,]+) detections$', printed, re.M).groups()
     assert int(count) == 3 and int(detections.replace(',', '')) > 30
-    boxes, scores, same, of, their_boxes, their_scores = re.fullmatch(
-        rf'{runtime} +(\S+) +(\S+) +in (\d+) of (\d+) +(\S+) +(\S+)', table[runtime]).groups()
+    boxes, scores, same, of, their_boxes, their_scores = re.search(
+        rf'^{runtime} +(\S+) +(\S+) +in (\d+) of (\d+) +(\S+) +(\S+)$', printed, re.M).groups()
     assert same == of == '3'
     assert max(float(boxes), float(their_boxes)) < 1e-3 and max(float(scores), float(their_scores)) < 1e-5
 
 
 def test_missing_package_is_told_with_its_install(folder, tmp_path, monkeypatch, capsys):
-    packages = sum(RUNTIMES.values(), [])
+    packages = [package for _, needed in RUNTIMES.values() for package in needed]
     loaded = [name for name in sys.modules if name.partition('.')[0] in packages]
     for name in packages + loaded:
         monkeypatch.setitem(sys.modules, name, None)

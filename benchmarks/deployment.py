@@ -1,6 +1,7 @@
 """Every way out of PyTorch that this machine can run: size, accuracy and time, float32 and int8.
 
     pip install 'timmx[onnx,openvino,executorch,litert,ncnn]' nncf torchao ai-edge-litert ai-edge-quantizer sympy
+    make web                                      # onnxruntime-web, for Node.js
     python -m benchmarks.deployment cifar10       # prints a table, writes benchmarks/deployment.csv
 
 `cifar10` is the data set as folders of images, `train` and `validation`, for the accuracy. timmx exports every network,
@@ -37,6 +38,7 @@ from benchmarks.rounds import measure
 from benchmarks.runtimes import load_executorch, load_litert, load_ncnn, load_onnx, load_openvino
 
 ROOT = Path(__file__).parents[1]
+MODULES = ROOT / 'web'  # where npm has put onnxruntime-web
 SHIPPED = 'mobilenext_050.cifar10'
 # network -> the peer that its time is divided by; those of the shipped network take 64 px, the others 224
 PEERS = {
@@ -84,11 +86,26 @@ def write_aot(folder, file):
         torch._inductor.aoti_compile_and_package(torch.export.export(model, (image,)), package_path=str(file))
 
 
+class WebAssembly:
+    """A network in Node.js, which says what time it takes."""
+
+    def __init__(self, file, size):
+        command = ['node', ROOT / 'benchmarks' / 'wasm.mjs', MODULES, file, *map(str, size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    def __call__(self):
+        self.time(1)
+
+    def time(self, repeats):
+        print(repeats, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+
 @dataclass
 class Engine:
     """A runtime, or a way of PyTorch's own."""
     load: object  # function of a file, which returns a function of an image
-    package: str = 'torch'  # whose version is printed
+    package: str = 'torch'  # whose version is printed, if Python knows it
     arguments: tuple = ()  # of `load`, after the file
     format: str = ''  # timmx's word, if timmx writes what is loaded
     suffix: str = ''
@@ -101,6 +118,7 @@ ENGINES = {
     'OpenVINO': Engine(load_openvino, 'openvino', (), 'openvino', '.xml', 'openvino', ('--no-fp16',)),
     'ExecuTorch': Engine(load_executorch, 'executorch', (), 'executorch', '.pte', 'executorch'),
     'LiteRT': Engine(load_litert, 'ai-edge-litert', (), 'litert', '.tflite', 'litert'),
+    'WebAssembly': Engine(WebAssembly, '', (), 'onnx', '.onnx', 'onnxruntime'),
     'ncnn': Engine(load_ncnn, 'ncnn', (), 'ncnn', '', '', ('--no-fp16',)),
     'eager': Engine(load_eager),
     'eager, folded': Engine(load_eager, arguments=(True,)),
@@ -150,6 +168,8 @@ def write_int8(engine, source, images, target):
 
 
 def build(load, arguments, file, size):
+    if load is WebAssembly:
+        return load(file, size)
     run = load(file, *arguments)
     image = np.random.default_rng(0).standard_normal((1, *size), np.float32)
     return lambda: run(image)
@@ -206,10 +226,14 @@ def write_files(engine, precision, sources, cifar10, folder):
     files = {}
     for name, source in sources.items():
         target = folder / source.name / f'network{engine.suffix}'
+        if target.exists():  # another engine loads the same files
+            files[name] = target
+            continue
         target.parent.mkdir(parents=True)
         if precision == 'int8':
-            images = cifar10 / 'train' if name == SHIPPED else folder.parents[1] / 'images'
-            write_int8(engine, source, (images, images), target)
+            photographs = folder.parents[1] / 'images'
+            calibration = cifar10 / 'train' if name == SHIPPED else photographs
+            write_int8(engine, source, (calibration, photographs), target)
             files[name] = target
         else:
             files[name] = write_float32(engine, source, target)
@@ -238,10 +262,13 @@ def main():
     parser.add_argument('--repeats', type=int, default=5, help='calls a round')
     parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'), help='CSV file to write')
     args = parser.parse_args()
+    if 'WebAssembly' in args.engines and not (MODULES / 'node_modules' / 'onnxruntime-web').is_dir():
+        sys.exit(f'{MODULES} has no onnxruntime-web: run `make web`')
     torch.set_num_threads(1)
     torch.manual_seed(0)
     packages = dict.fromkeys(['torch', 'timm', 'timmx', *(ENGINES[name].package for name in args.engines)])
-    print(platform.machine(), *(f'{package} {importlib.metadata.version(package)}' for package in packages), sep=', ')
+    versions = (f'{package} {importlib.metadata.version(package)}' for package in packages if package)
+    print(platform.machine(), *versions, sep=', ')
     form = '{:33}{:10}{:22}' + '{:>15}' * (len(HEADER) - 3)
     print(form.format(*HEADER), flush=True)
     accuracy = Accuracy(args.cifar10)
@@ -251,10 +278,14 @@ def main():
         shutil.copytree(ROOT / 'timm_mobilenext' / 'photographs', folder / 'images' / 'all')
         sources = {name: folder / 'sources' / name.replace('.', '-') for name in PEERS}
         sizes = {name: write_source(name, source) for name, source in sources.items()}
-        for number, (engine_name, engine) in enumerate((name, ENGINES[name]) for name in args.engines):
+        for engine_name in args.engines:
+            engine = ENGINES[engine_name]
             for precision in ('float32', 'int8') if engine.script else ('float32',):
-                files = write_files(engine, precision, sources, args.cifar10, folder / str(number) / precision)
-                judged = {SHIPPED: accuracy.judge(engine.load(files[SHIPPED], *engine.arguments))}
+                written = folder / (engine.format or engine_name) / precision
+                files = write_files(engine, precision, sources, args.cifar10, written)
+                judged = {}
+                if engine.load is not WebAssembly:  # the page's tests compare its answers
+                    judged[SHIPPED] = accuracy.judge(engine.load(files[SHIPPED], *engine.arguments))
                 for name, figures in measure_engine(engine, files, sizes, args.rounds, args.repeats).items():
                     size = sum(file.stat().st_size for file in files[name].parent.rglob('*') if file.is_file())
                     is_file = files[name] != sources[name]  # PyTorch itself takes the weights alone

@@ -46,7 +46,9 @@ addEventListener('drop', (event) => {
 });
 
 await choose(tabs[0]);
-document.getElementById('first').textContent = `First answer ${(performance.now() / 1000).toFixed(2)} s after opening.`;
+if (panels.classifier.sentence) {
+  document.getElementById('first').textContent = `First answer ${(performance.now() / 1000).toFixed(2)} s after opening.`;
+}
 
 // after the answer, so that it does not have to wait for the files that only the next visit needs
 if ('serviceWorker' in navigator) {

@@ -2,6 +2,7 @@ import {startCamera} from './camera.js';
 import {prepare, showImage, showPixels} from './image.js';
 import {loadNetwork} from './network.js';
 import {copyTemplate, formatPercent, Panel} from './panel.js';
+import {Problem} from './problem.js';
 
 const BETWEEN_FRAMES = 150; // milliseconds: fast enough to follow, slow enough to read
 const BETWEEN_WORDS = 2000; // a screen reader is given no more than one answer in this time
@@ -38,7 +39,10 @@ export class Classifier extends Panel {
   }
 
   close() {
-    this.#stop?.();
+    if (!this.#stop) return;
+    showImage(this.find('.photograph'), this.find('video')); // the last frame stays
+    this.find('.photograph').setAttribute('aria-label', 'the last that the camera saw');
+    this.#stop();
     this.#stop = null;
     this.element.classList.remove('watching');
     this.find('.camera').textContent = 'Use the camera';
@@ -56,9 +60,10 @@ export class Classifier extends Panel {
     this.find('.note').textContent = '';
     let said = '';
     let time = -Infinity;
-    while (isCurrent()) {
+    while (this.#stop === stop) {
+      if (!video.srcObject.active) throw new Problem('The camera has stopped. Choose a photograph, or start it again.');
       const answer = await classify(network, video);
-      if (!isCurrent()) return;
+      if (this.#stop !== stop) return;
       const name = this.#draw(network, answer);
       if (name !== said && performance.now() - time > BETWEEN_WORDS) {
         said = name;

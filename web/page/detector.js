@@ -37,8 +37,7 @@ export class Detector extends Panel {
 
   async show(network, bitmap, name) {
     const {found, preparing, running} = await detect(network, bitmap);
-    this.#bitmap?.close();
-    this.#bitmap = await createImageBitmap(bitmap); // which is drawn again whenever the slider moves
+    this.#bitmap = bitmap; // which is drawn again whenever the slider moves
     this.#found = found;
     this.find('.photograph').setAttribute('aria-label', `${name}, with boxes`);
     this.#draw();
@@ -58,7 +57,7 @@ export class Detector extends Panel {
     context.font = `600 ${9 * unit}px system-ui, sans-serif`;
     context.textBaseline = 'top';
     context.lineWidth = 1.25 * unit;
-    for (const {name, color, score, box} of shown.toReversed()) { // the highest score on top
+    for (const {name, color, score, box} of [...shown].reverse()) { // the highest score on top
       const [left, top, right, bottom] = box.map((n) => n * scale);
       context.strokeStyle = context.fillStyle = color;
       context.strokeRect(left, top, right - left, bottom - top);
@@ -79,8 +78,9 @@ export class Detector extends Panel {
       place.textContent = `${Math.round(left)}, ${Math.round(top)} to ${Math.round(right)}, ${Math.round(bottom)}`;
       return item;
     }));
-    const counts = Object.entries(Object.groupBy(shown, ({name}) => name)).map(([name, boxes]) => `${boxes.length} ${name}`);
-    const words = shown.length === 1 ? 'box' : 'boxes';
-    this.answer(`${shown.length} ${words}`, counts.length ? `of ${counts.join(', ')}` : 'that score enough: lower the threshold');
+    const counts = this.network.settings.classes
+      .map((name) => [shown.filter((one) => one.name === name).length, name]).filter(([count]) => count);
+    if (counts.length) this.answer(counts.map((pair) => pair.join(' ')).join(', '), 'found');
+    else this.answer('nothing', 'found with this score: try a lower one');
   }
 }

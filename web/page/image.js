@@ -23,6 +23,9 @@ export async function decode(blob, name) {
   }
 }
 
+/** Width and height of an image, or of a frame of a video. */
+const measure = (source) => source.videoWidth ? [source.videoWidth, source.videoHeight] : [source.width, source.height];
+
 /** Pixels of a decoded image or of a frame of the camera, strip by strip. What is transparent becomes white. */
 function read(source, width, height) {
   const canvas = new OffscreenCanvas(1, 1);
@@ -48,7 +51,7 @@ function read(source, width, height) {
  * @returns {{pixels: Uint8Array, input: Float32Array}} Pixels as size x size x 3, and the normalized 3 x size x size.
  */
 export function prepare(source, {size, interpolation, mean, std}) {
-  const [width, height] = source.videoWidth ? [source.videoWidth, source.videoHeight] : [source.width, source.height];
+  const [width, height] = measure(source);
   const pixels = resize(read(source, width, height), size, size, interpolation);
   const area = size * size;
   const input = new Float32Array(3 * area);
@@ -67,10 +70,11 @@ export function showPixels(canvas, pixels, size) {
 }
 
 /** Show an image on a canvas, no larger than a page needs. Returns the factor from its pixels to the canvas's. */
-export function showImage(canvas, bitmap, longest = 1280) {
-  const scale = Math.min(1, longest / Math.max(bitmap.width, bitmap.height));
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  canvas.getContext('2d').drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+export function showImage(canvas, source, longest = 1280) {
+  const [width, height] = measure(source);
+  const scale = Math.min(1, longest / Math.max(width, height));
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  canvas.getContext('2d').drawImage(source, 0, 0, canvas.width, canvas.height);
   return scale;
 }

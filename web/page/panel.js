@@ -82,13 +82,11 @@ export class Panel {
 
   async #look(blob, name, isCurrent, note = '') {
     const [network, bitmap] = await Promise.all([this.ready(), decode(blob, name)]);
-    if (isCurrent()) {
-      this.close();
-      await this.show(network, bitmap, name);
-      this.find('.note').textContent = note;
-      this.say(`${name}: ${this.sentence} ${note}`);
-    }
-    bitmap.close();
+    if (!isCurrent()) return;
+    this.close();
+    await this.show(network, bitmap, name);
+    this.find('.note').textContent = note;
+    this.say(`${name}: ${this.sentence} ${note}`);
   }
 
   /** Say what network this is, and offer its samples. */

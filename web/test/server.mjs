@@ -10,15 +10,17 @@ const TYPES = {
 
 /**
  * Serve a folder as GitHub Pages would: under a name, with no headers but the type.
+ * @param {string} folder
+ * @param {Object<string, string>} instead Files to serve in place of others, by their paths in the folder.
  * @returns {Promise<{url: string, requests: string[], close: () => Promise<void>}>}
  */
-export async function serve(folder) {
+export async function serve(folder, instead = {}) {
   const requests = [];
   const server = createServer(async (request, response) => {
     const {pathname} = new URL(request.url, 'http://localhost');
     const path = normalize(decodeURIComponent(pathname)).replace(/^\/page/, '').replace(/\/$/, '/index.html');
     requests.push(path);
-    const file = join(folder, path);
+    const file = instead[path] ?? join(folder, path);
     const found = pathname.startsWith('/page/') && (await stat(file).catch(() => null))?.isFile();
     response.writeHead(found ? 200 : 404, {'Content-Type': TYPES[extname(file)] ?? 'application/octet-stream'});
     found ? createReadStream(file).pipe(response) : response.end();

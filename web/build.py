@@ -6,6 +6,7 @@ onnxruntime-web, and sample photographs beside them. `make web` calls it.
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def add_classifier(page):
     channels, height, width = config['input_size']
     if (config['crop_mode'], config['crop_pct'], channels, height) != ('squash', 1, 3, width):
         sys.exit(f'The page squashes a photograph to a square, and {NETWORK} wants another transform: {config}')
+    top_1 = re.search(r'top-1 (\d+)', ' '.join(model.pretrained_cfg['notes']))[1]
     params = sum(parameter.numel() for parameter in model.parameters())
     torch.onnx.export(
         reparameterize_model(model), (torch.zeros(1, channels, height, width),), page / 'classifier.onnx',
@@ -61,18 +63,20 @@ def add_classifier(page):
         samples=copy_samples(sorted((PACKAGE / 'photographs').glob('*.jpg')), page / 'photographs'),
         about=f'The network is {NETWORK}: {params / 1e6:.1f} million parameters, and it sees {height} × {width} pixels.'
               f' It was trained on the {len(classes)} classes of CIFAR-10, so it names anything one of these, and'
-              ' nothing else. It is right on 81 of 100 images like those it was trained on, and less often on yours.')
+              f' nothing else. It is right on {top_1} of 100 images like those of its training, and less often on yours.')
 
 
 def add_detector(page, folder):
     """Exports a detector, NMS included."""
+    if not (folder / 'config.json').is_file():
+        sys.exit(f'{folder} is not the folder of a detector: give one, or run make web, which trains one.')
     command = [sys.executable, '-m', 'timm_mobilenext', 'detect', 'export', folder, '-o', page / 'detector.onnx']
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         sys.exit(1)  # the command has said why
     facts = {entry.key: entry.value for entry in onnx.load(page / 'detector.onnx').metadata_props}
     classes, size = facts['class_names'].splitlines(), int(facts['img_size'])
     backbone = json.loads((folder / 'config.json').read_text(encoding='utf-8'))['backbone']
-    about = (f'The detector is SSDLite on {backbone}. It finds {", ".join(classes)}, and sees {size} × {size} pixels.')
+    about = f'The detector is SSDLite on {backbone}. It finds {", ".join(classes)}, and sees {size} × {size} pixels.'
     if folder == EXAMPLE:
         about += ' It was trained for a minute on eight photographs of blood cells (BCCD), and not on these four.'
     # photographs to measure on, so not those of the training
@@ -123,7 +127,8 @@ def write_service_worker(page):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--detector', type=Path, default=EXAMPLE, help='folder of a detector (default: %(default)s)')
-    parser.add_argument('--output', type=Path, default=ROOT / 'build' / 'web', help='folder to write (default: %(default)s)')
+    parser.add_argument(
+        '--output', type=Path, default=ROOT / 'build' / 'web', help='folder to write (default: %(default)s)')
     args = parser.parse_args()
     if args.output.exists() and not (args.output / 'sw.js').is_file():
         sys.exit(f'{args.output} exists, and is not a page that can be replaced: give another --output.')

@@ -56,11 +56,14 @@ export class Detector extends Panel {
     const unit = Math.max(canvas.width, canvas.height) / 320;
     context.font = `600 ${9 * unit}px system-ui, sans-serif`;
     context.textBaseline = 'top';
-    context.lineWidth = 1.25 * unit;
     for (const {name, color, score, box} of [...shown].reverse()) { // the highest score on top
       const [left, top, right, bottom] = box.map((n) => n * scale);
-      context.strokeStyle = context.fillStyle = color;
-      context.strokeRect(left, top, right - left, bottom - top);
+      for (const [style, width] of [[INK, 2], [color, 1.25]]) { // a dark edge, to be seen on every photograph
+        context.strokeStyle = style;
+        context.lineWidth = width * unit;
+        context.strokeRect(left, top, right - left, bottom - top);
+      }
+      context.fillStyle = color;
       const text = `${name} ${Math.round(100 * score)}`;
       const width = context.measureText(text).width + 4 * unit;
       const x = Math.max(0, Math.min(left, canvas.width - width));

@@ -63,7 +63,7 @@ def add_classifier(page):
         samples=copy_samples(sorted((PACKAGE / 'photographs').glob('*.jpg')), page / 'photographs'),
         about=f'The network is {NETWORK}: {params / 1e6:.1f} million parameters, and it sees {height} × {width} pixels.'
               f' It was trained on the {len(classes)} classes of CIFAR-10, so it names anything one of these, and'
-              f' nothing else. It is right on {top_1} of 100 images like those of its training, and less often on yours.')
+              f' nothing else. It is right on {top_1} of 100 images like those of its training, less often on yours.')
 
 
 def add_detector(page, folder):

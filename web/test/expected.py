@@ -37,7 +37,7 @@ with torch.inference_mode():
         expected['logits'][file.name] = model(transform(image)[None])[0].tolist()
         image.putalpha(255)
         if file.parent != folder:
-            (folder / f'{file.stem}.rgba').write_bytes(image.tobytes())
+            (folder / f'{file.name}.rgba').write_bytes(image.tobytes())
 
 settings = json.loads((page / 'detector.json').read_text(encoding='utf-8'))
 session = onnxruntime.InferenceSession(page / 'detector.onnx')

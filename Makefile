@@ -6,7 +6,7 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-fast test-scripts test-web web fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-web web chromium fuzz lint setup clean
 
 # the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
 EXAMPLE := build/detector/best
@@ -37,14 +37,19 @@ test-scripts: setup
 web: $(VENV)/.test web/node_modules/.package-lock.json $(if $(filter $(EXAMPLE),$(DETECTOR)),$(EXAMPLE)/config.json)
 	$(BIN)/python web/build.py --detector $(DETECTOR)
 
-# the page in headless Chromium, which apt-get installs where it is missing and one is root
+# the page in headless Chromium
 test-web: export CHROMIUM := $(CHROMIUM)
-test-web: web
+test-web: chromium web
 	$(BIN)/python web/test/expected.py build/web build/web-test
+	PAGE=build/web EXPECTED=build/web-test CHROMIUM=$${CHROMIUM:-$$(command -v chromium)} \
+		node --test --test-reporter spec web/test/page.test.mjs
+
+# apt-get installs it where it is missing and one is root
+chromium: export CHROMIUM := $(CHROMIUM)
+chromium:
 	@if [ -z "$$CHROMIUM" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		apt-get update -qq && apt-get install -qq --no-install-recommends chromium; CHROMIUM=$$(command -v chromium); fi; \
-	if [ ! -x "$$CHROMIUM" ]; then echo "There is no Chromium: install it, or name it: make test-web CHROMIUM=/path/to/chromium"; exit 1; fi; \
-	PAGE=build/web EXPECTED=build/web-test CHROMIUM=$$CHROMIUM node --test --test-reporter spec web/test/page.test.mjs
+	[ -x "$$CHROMIUM" ] || { echo "There is no Chromium: install it, or name it with CHROMIUM=/path/to/chromium"; exit 1; }
 
 # inputs that nobody expects: COUNT says how many of each kind, SEED which ones
 fuzz: export OMP_NUM_THREADS ?= 1

@@ -29,6 +29,7 @@ for (let round = 0; round < ROUNDS; round++) {
   for (const [name, instead] of Object.entries(variants)) { // in turns, so that a busy machine is so for all
     const server = await serve(PAGE, instead);
     const context = await browser.newContext({serviceWorkers: 'block'});
+    context.setDefaultTimeout(120_000); // WebGPU in software is slow
     const page = await context.newPage();
     await page.goto(server.url);
     const answer = await waitForAnswer(page);

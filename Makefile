@@ -1,4 +1,5 @@
-# make demo | test | test-fast | test-scripts | test-export | fuzz | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | test-export | test-web | web | fuzz | lint | setup: each makes .venv or reuses it, and
+# downloads only when setup.cfg has changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +7,12 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-fast test-scripts test-export fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-export test-web web chromium fuzz lint setup clean
+
+# the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
+EXAMPLE := build/detector/best
+DETECTOR ?= $(EXAMPLE)
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 
 demo: $(VENV)/.demo
 	$(BIN)/timm-mobilenext demo --output demo
@@ -34,6 +40,24 @@ test-export: export OMP_NUM_THREADS ?= 1
 test-export: setup
 	$(BIN)/python tests/export/environments.py
 	$(BIN)/python -m pytest tests/export --numprocesses auto --dist loadfile -rs
+
+# the page that runs the networks in a browser, in build/web
+web: $(VENV)/.test web/node_modules/.package-lock.json $(if $(filter $(EXAMPLE),$(DETECTOR)),$(EXAMPLE)/config.json)
+	$(BIN)/python web/build.py --detector $(DETECTOR)
+
+# the page in headless Chromium
+test-web: export CHROMIUM := $(CHROMIUM)
+test-web: chromium web
+	$(BIN)/python web/test/expected.py build/web build/web-test
+	PAGE=build/web EXPECTED=build/web-test CHROMIUM=$${CHROMIUM:-$$(command -v chromium)} \
+		node --test --test-reporter spec web/test/page.test.mjs
+
+# apt-get installs it where it is missing and one is root
+chromium: export CHROMIUM := $(CHROMIUM)
+chromium:
+	@if [ -z "$$CHROMIUM" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -qq --no-install-recommends chromium; CHROMIUM=$$(command -v chromium); fi; \
+	[ -x "$$CHROMIUM" ] || { echo "There is no Chromium: install it, or name it with CHROMIUM=/path/to/chromium"; exit 1; }
 
 # inputs that nobody expects: COUNT says how many of each kind, SEED which ones
 fuzz: export OMP_NUM_THREADS ?= 1
@@ -63,6 +87,16 @@ $(VENV)/.test: setup.cfg pyproject.toml build_hook.py | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@ $(VENV)/.demo
 
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json web/.npmrc
+	@command -v npm > /dev/null || { echo "There is no npm, which fetches onnxruntime-web: install Node.js 20 or newer"; exit 1; }
+	cd web && npm ci --silent
+	@touch $@
+
+$(EXAMPLE)/config.json: | $(VENV)/.test
+	rm -rf $(dir $(EXAMPLE))
+	$(BIN)/timm-mobilenext detect train -o $(dir $(EXAMPLE)) --backbone mobilenext_050.cifar10 --pretrained --img-size 224 \
+		--batch-size 4 --epochs 100 --opt adamw --lr 0.003 --clip-grad 10 --cache --channels-last --val-interval 20
+
 # timm's wheel lacks its tests, its sdist has them
 $(CACHE)/timm-%/tests:
 	rm -rf $(CACHE)/new && mkdir -p $(CACHE)/new
@@ -76,4 +110,4 @@ $(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(CACHE) build dist *.egg-info
+	rm -rf $(VENV) $(CACHE) build dist *.egg-info web/node_modules

@@ -1,4 +1,4 @@
-# make demo | test | test-fast | test-scripts | fuzz | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | test-js | fuzz | lint | setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-fast test-scripts fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-js fuzz lint setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/timm-mobilenext demo --output demo
@@ -27,6 +27,11 @@ test-fast: setup
 test-scripts: export OMP_NUM_THREADS ?= 1
 test-scripts: setup
 	$(BIN)/python -m pytest tests/scripts --numprocesses auto --dist loadfile -rs
+
+# what is pushed to the Hub, in transformers.js: needs Node 20 and npm
+test-js: export OMP_NUM_THREADS ?= 1
+test-js: setup tests/js/node_modules/.done
+	$(BIN)/python -m pytest tests/hub/test_onnx.py -rs
 
 # inputs that nobody expects: COUNT says how many of each kind, SEED which ones
 fuzz: export OMP_NUM_THREADS ?= 1
@@ -68,5 +73,9 @@ $(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST) "timm==$(TIMM_OLDEST)"
 	@touch $@
 
+tests/js/node_modules/.done: tests/js/package-lock.json
+	cd tests/js && npm ci
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CACHE) build dist *.egg-info
+	rm -rf $(VENV) $(CACHE) tests/js/node_modules build dist *.egg-info

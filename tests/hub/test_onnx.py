@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ pytest.importorskip('onnxscript', reason='needs the extra onnx')
 pytestmark = [pytest.mark.tools, pytest.mark.slow]  # it exports whole networks, in processes
 
 PHOTOGRAPHS = ROOT / 'timm_mobilenext' / 'photographs'
+JS = ROOT / 'tests' / 'js'
 REPO = 'alice/cifar'
 
 
@@ -97,6 +99,28 @@ def test_timm_and_transformers_read_the_repository(pushed, images):
     pytest.importorskip('transformers', reason='needs transformers: pip install it on a Python that is new enough')
     _, env, _, _ = pushed
     run_python(env, TRANSFORMERS, REPO, f'hf-hub:{REPO}', images[0])
+
+
+@pytest.mark.skipif(
+    not (JS / 'node_modules').is_dir() or not shutil.which('node'),
+    reason='needs Node and transformers.js: make test-js installs it')
+@pytest.mark.parametrize('dtype, exact', [('default', 1e-5), ('fp32', 1e-5), ('fp16', 2e-3), ('int8', 0.1)])
+def test_transformers_js(dtype, exact, pushed, images, tmp_path):
+    """It gives a photograph timm's class, and an image that need not be resized timm's probabilities."""
+    hub, env, model, _ = pushed
+    result = subprocess.run(
+        ['node', JS / 'classify.mjs', f'{hub.url}/', REPO, tmp_path, dtype, *images], env=env, capture_output=True,
+        text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ''  # no warning either
+    names = model.pretrained_cfg['label_names']
+    for image, answer in zip(images, json.loads(result.stdout), strict=True):
+        expected = logits_of(model, image)[0].softmax(0)
+        probabilities = torch.tensor([answer[name] for name in names])
+        assert probabilities.argmax() == expected.argmax()
+        # sharp's filter for resizing is not PIL's
+        limit = exact if image.suffix == '.png' else 0.1
+        assert (probabilities - expected).abs().max() < limit
 
 
 def test_push_without_it_removes_the_files_of_earlier_weights(pushed, tmp_path):

@@ -95,6 +95,13 @@ def test_each_file_computes_what_pytorch_does(pushed, images):
         assert difference == pytest.approx(float(said[f'{name}.onnx']), rel=0.2, abs=1e-5)
 
 
+def test_no_path_of_this_machine_is_pushed(pushed):
+    """The exporter notes where in the code each operator comes from."""
+    hub, _, _, _ = pushed
+    for name, content in files_of(hub).items():
+        assert b'timm/models' not in content and str(ROOT).encode() not in content, name
+
+
 def test_timm_and_transformers_read_the_repository(pushed, images):
     pytest.importorskip('transformers', reason='needs transformers: pip install it on a Python that is new enough')
     _, env, _, _ = pushed
@@ -129,7 +136,7 @@ def test_push_without_it_removes_the_files_of_earlier_weights(pushed, tmp_path):
     save_for_hf(other, str(tmp_path / 'other'), safe_serialization=True)
     printed = run_cli(env, 'push', tmp_path / 'other', REPO, '--revision', 'dev')
     for name in ONNX_FILES:
-        assert f'removed  {name}, of earlier weights\n' in printed
+        assert f'removed  {name}, of an earlier push\n' in printed
     assert sorted(files_of(hub, 'dev')) == ['README.md', 'config.json', 'model.safetensors']
     assert set(ONNX_FILES) < set(files_of(hub))
 
@@ -236,7 +243,7 @@ def test_network_that_cannot_be_exported(model, said, tmp_path):
     ((3, 8, 8), 'center', {'shortest_edge': 10}, ''),
     ((3, 8, 16), 'squash', {'height': 10, 'width': 20}, ''),
     ((1, 8, 8), 'center', {'shortest_edge': 10}, 'transformers.js takes images that are grey already'),
-    ((3, 8, 8), 'border', {'longest_edge': 10}, 'transformers.js pads with black'),
+    ((3, 8, 8), 'border', {'height': 10, 'width': 10}, 'transformers.js squashes an image where timm pads it'),
     ((3, 8, 16), 'center', {'shortest_edge': 20}, 'transformers.js crops another part'),
 ])
 def test_where_transformers_js_differs_is_said(size, crop_mode, expected, said, tmp_path, capsys):

@@ -103,15 +103,19 @@ def export_onnx(model: Any, file: Path) -> None:
     Raises:
         UserError: If the network has what ONNX cannot take.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass  # of onnxscript
+
     # of two: for one, the exporter would fix the batch
     images = torch.zeros(2, *resolve_data_config(model=model)['input_size'])
     try:
         with _quietly():
-            torch.onnx.export(
-                model, (images,), str(file), input_names=[_INPUT], output_names=['logits'],
-                dynamic_shapes=({0: 'batch'},), external_data=False, verbose=False)
+            program: Any = torch.onnx.export(
+                model, (images,), input_names=[_INPUT], output_names=['logits'], dynamic_shapes=({0: 'batch'},),
+                dynamo=True, verbose=False)
     except torch.onnx.OnnxExporterError as e:
         raise UserError(f'The network cannot be written as ONNX: {_reason(e)}.') from e
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
+    program.save(str(file), external_data=False)
 
 
 def _reason(error: BaseException) -> str:
@@ -223,9 +227,7 @@ def _write_texts(folder: Path, model: Any, console: Console) -> None:
     channels, height, width = config['input_size']
     crop_mode, crop = config['crop_mode'], {'height': height, 'width': width}
     before = {key: math.floor(side / config['crop_pct']) for key, side in crop.items()}
-    size = {
-        'squash': before, 'border': {'longest_edge': max(before.values())},
-    }.get(crop_mode, {'shortest_edge': max(before.values())})
+    size = {'shortest_edge': max(before.values())} if crop_mode == 'center' else before
     name = name_classes(model)
     texts: Dict[str, Dict[str, Any]] = {
         _CONFIG: {
@@ -255,7 +257,7 @@ def _write_texts(folder: Path, model: Any, console: Console) -> None:
         (folder / file).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     for is_so, what in (
         (channels == 1, 'takes images that are grey already'),
-        (crop_mode == 'border', "pads with black, timm with the mean's color"),
+        (crop_mode == 'border', 'squashes an image where timm pads it'),
         (crop_mode == 'center' and height != width, 'crops another part of an image than timm'),
     ):
         if is_so:

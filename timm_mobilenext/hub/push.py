@@ -280,7 +280,7 @@ def plan_commit(folder: Path, target: Target, overwrite_card: bool, console: Con
     if keeps_card:
         console.print('kept     README.md of the Hub; --overwrite-card replaces it')
     for name in removed:
-        console.print(f'removed  {name}, of earlier weights')
+        console.print(f'removed  {name}, of an earlier push')
     return added, removed
 
 

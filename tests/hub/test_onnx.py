@@ -51,10 +51,10 @@ def pushed(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
-    """A photograph of a cat and one of a dog, and the cat in the size of the network."""
+    """Two photographs that a poor filter for resizing changes much, and one in the size of the network."""
     small = tmp_path_factory.mktemp('images') / 'small.png'
     Image.open(PHOTOGRAPHS / 'cat.jpg').convert('RGB').resize((64, 64), Image.Resampling.BICUBIC).save(small)
-    return [PHOTOGRAPHS / 'cat.jpg', PHOTOGRAPHS / 'dog.jpg', small]
+    return [PHOTOGRAPHS / 'kitten.jpg', PHOTOGRAPHS / 'macaw.jpg', small]
 
 
 def files_of(hub, revision='main'):
@@ -126,7 +126,7 @@ def test_transformers_js(dtype, exact, pushed, images, tmp_path):
         probabilities = torch.tensor([answer[name] for name in names])
         assert probabilities.argmax() == expected.argmax()
         # sharp's filter for resizing is not PIL's
-        limit = exact if image.suffix == '.png' else 0.1
+        limit = exact if image.suffix == '.png' else 0.03 + exact
         assert (probabilities - expected).abs().max() < limit
 
 

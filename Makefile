@@ -1,5 +1,5 @@
-# make demo | test | test-fast | test-scripts | test-export | test-web | web | fuzz | lint | setup: each makes .venv or reuses it, and
-# downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | test-export | test-js | test-web | web | fuzz | lint | setup: each makes
+# .venv or reuses it, and downloads only when setup.cfg has changed
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
-.PHONY: demo test test-fast test-scripts test-export test-web web chromium fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-export test-js test-web web chromium fuzz lint setup clean
 
 # the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
 EXAMPLE := build/detector/best
@@ -59,6 +59,11 @@ chromium:
 		apt-get update -qq && apt-get install -qq --no-install-recommends chromium; CHROMIUM=$$(command -v chromium); fi; \
 	[ -x "$$CHROMIUM" ] || { echo "There is no Chromium: install it, or name it with CHROMIUM=/path/to/chromium"; exit 1; }
 
+# what is pushed to the Hub, in transformers.js: needs Node 20 and npm
+test-js: export OMP_NUM_THREADS ?= 1
+test-js: setup tests/js/node_modules/.done
+	$(BIN)/python -m pytest tests/hub/test_onnx.py -rs
+
 # inputs that nobody expects: COUNT says how many of each kind, SEED which ones
 fuzz: export OMP_NUM_THREADS ?= 1
 fuzz: export COUNT ?= 1000
@@ -109,5 +114,9 @@ $(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST) "timm==$(TIMM_OLDEST)"
 	@touch $@
 
+tests/js/node_modules/.done: tests/js/package-lock.json
+	cd tests/js && npm ci
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(CACHE) build dist *.egg-info web/node_modules
+	rm -rf $(VENV) $(CACHE) tests/js/node_modules web/node_modules build dist *.egg-info

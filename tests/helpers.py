@@ -2,6 +2,8 @@
 import math
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +23,8 @@ except ImportError:  # timm before 1.0.31
 
 __all__ = [
     'colour_folder', 'COORD', 'Evil', 'HAS_COORD', 'hub_env', 'MODELS', 'NORMS', 'OFFLINE', 'ONE_WIDTH', 'randomize',
-    'RECIPES', 'rel_error', 'reparameterize_model', 'ROOT', 'run_cli', 'SHIPPED', 'timm_version', 'TINY', 'TOKEN',
+    'RECIPES', 'rel_error', 'reparameterize_model', 'ROOT', 'run_cli', 'run_python', 'SHIPPED', 'timm_version', 'TINY',
+    'TOKEN', 'TRANSFORMERS',
 ]
 
 
@@ -50,6 +53,27 @@ TINY = [
 TOKEN = 'hf_AliceSecretToken'
 OFFLINE = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1', 'NO_COLOR': '1', 'COLUMNS': '20'}
 ROOT = Path(__file__).parents[1]
+# what transformers makes of an image, held against timm: its source, the model's name in timm, and the image
+TRANSFORMERS = """
+import sys
+import timm, torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
+
+source, in_timm, image = sys.argv[1:]
+image = Image.open(image)
+ours = timm.create_model(in_timm, pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_data_config(model=ours))
+model, processor = AutoModelForImageClassification.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
+with torch.inference_mode():
+    expected = ours(transform(image)[None])
+    logits = model(**processor(image, return_tensors='pt')).logits
+assert expected.std() > 1e-3
+torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+best = pipeline('image-classification', model=source)(image)[0]
+assert best['label'] == ours.pretrained_cfg['label_names'][expected.argmax()], best
+assert abs(best['score'] - expected.softmax(1).max().item()) < 1e-4
+"""
 RECIPES = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob('hub_configs/*/train*.yaml'))
 NORMS = (nn.modules.batchnorm._BatchNorm, timm.layers.FrozenBatchNormAct2d)
 
@@ -126,3 +150,11 @@ def run_cli(env, *arguments, code: int = 0) -> str:
     errors = [line for line in stderr.splitlines() if line.startswith('Error: ')]
     assert len(errors) == 1, output
     return errors[0]
+
+
+def run_python(env, code, *arguments) -> str:
+    """Run a script in a process of its own, and return its output."""
+    result = subprocess.run(
+        [sys.executable, '-c', code, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout

@@ -36,7 +36,7 @@ __all__ = ['cut', 'drop', 'Fault', 'Hub', 'Refusal', 'Repo', 'status']
 
 # what a fault does: answers, or raises, or returns None to let the Hub answer
 Fault = Callable[['Hub', Request], Optional[Response]]
-_LFS_SUFFIXES = ('.bin', '.safetensors', '.pth', '.tar', '.png')
+_LFS_SUFFIXES = ('.bin', '.onnx', '.safetensors', '.pth', '.tar', '.png')
 _CHUNK = 1 << 16
 _LICENSES = ['apache-2.0', 'mit', 'bsd-3-clause-clear', 'unknown', 'other']  # of the Hub's many
 

@@ -10,7 +10,8 @@ pytestmark = pytest.mark.tools
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ['benchmarks', 'docs', 'experiments', 'hub_configs', 'results', 'tests', 'timm_mobilenext']
-TEXTS = sorted([*ROOT.glob('*.md'), *(text for folder in FOLDERS for text in (ROOT / folder).rglob('*.md'))])
+FOUND = sorted([*ROOT.glob('*.md'), *(text for folder in FOLDERS for text in (ROOT / folder).rglob('*.md'))])
+TEXTS = [text for text in FOUND if 'node_modules' not in text.parts]
 
 
 def read_prose(text: Path) -> str:

@@ -82,7 +82,7 @@ def check_onnx(output):
     assert weights and {tensor.data_type for tensor in weights} == {onnx.TensorProto.INT8}
     session = onnxruntime.InferenceSession(output, providers=['CPUExecutionProvider'])
     for batch in (1, 3):
-        assert session.run(None, {'input': torch.zeros(batch, 3, 64, 64).numpy()})[0].shape == (batch, 10)
+        assert session.run(None, {'pixel_values': torch.zeros(batch, 3, 64, 64).numpy()})[0].shape == (batch, 10)
 
 
 @pytest.mark.parametrize('format_name', SCRIPTS)
@@ -154,5 +154,5 @@ def test_missing_package_is_told_with_its_install(format_name, monkeypatch):
     for package in ('onnxruntime', 'nncf', 'executorch', 'litert_torch'):
         monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(sys, 'argv', ['script'])
-    with pytest.raises(SystemExit, match='^(No module named|import of) .*: pip install timm .*$'):
+    with pytest.raises(SystemExit, match='^(No module named|import of) .*: pip install .*timm.*$'):
         runpy.run_path(str(SCRIPTS[format_name]), run_name='__main__')

@@ -1,12 +1,10 @@
 """timm-mobilenext pull, and others who read what was pushed, in processes as a user's, from a double of the Hub."""
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-from helpers import Evil, hub_env, randomize, run_cli
+from helpers import Evil, hub_env, randomize, run_cli, run_python, TRANSFORMERS
 from hub_double import cut, status
 from safetensors.torch import save
 
@@ -38,13 +36,6 @@ def same(folder, model):
     return all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
-def python(env, code, *arguments):
-    result = subprocess.run(
-        [sys.executable, '-c', code, *map(str, arguments)], env=env, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def test_pull_by_branch_and_commit_and_offline(hub, env, model, tmp_path):
     first = hub.repo('alice/model').history()[0]
     shown = run_cli(env, 'pull', 'alice/model', '-o', tmp_path / 'out')
@@ -66,7 +57,7 @@ def test_pull_by_branch_and_commit_and_offline(hub, env, model, tmp_path):
 
 
 def test_snapshot_download_gives_a_local_dir(hub, env, model, tmp_path):
-    python(env, """
+    run_python(env, """
 import sys, timm
 from huggingface_hub import snapshot_download
 folder = snapshot_download('alice/model', local_dir=sys.argv[1])
@@ -218,27 +209,6 @@ MEND = """
 import json, pathlib; f = pathlib.Path('{folder}/config.json'); c = json.loads(f.read_text()); \
 c['model_args'].pop('num_classes', None); f.write_text(json.dumps(c))
 """
-TRANSFORMERS = """
-import sys
-import timm, torch
-from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
-
-source, in_timm, image = sys.argv[1:]
-image = Image.open(image)
-ours = timm.create_model(in_timm, pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_data_config(model=ours))
-model, processor = AutoModelForImageClassification.from_pretrained(source), AutoImageProcessor.from_pretrained(source)
-with torch.inference_mode():
-    expected = ours(transform(image)[None])
-    logits = model(**processor(image, return_tensors='pt')).logits
-assert expected.std() > 1e-3
-torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-best = pipeline('image-classification', model=source)(image)[0]
-assert best['label'] == ['cat', 'dog', 'horse'][expected.argmax()], best
-assert abs(best['score'] - expected.softmax(1).max().item()) < 1e-4
-"""
-
 
 @pytest.mark.parametrize('how', ['pushed by us', 'pushed by timm, pulled and pushed', 'by timm, mended in one line'])
 def test_transformers(how, hub, env, model, tmp_path):
@@ -253,10 +223,10 @@ def test_transformers(how, hub, env, model, tmp_path):
         source = 'alice/ours'
         run_cli(env, 'push', tmp_path / 'checkpoint.pth.tar', source, '--label-names', tmp_path / 'names.txt')
     elif how == 'by timm, mended in one line':
-        python(env, MEND.format(folder=tmp_path / 'pushed'))
+        run_python(env, MEND.format(folder=tmp_path / 'pushed'))
         source = str(tmp_path / 'pushed')
     else:
         run_cli(env, 'pull', source, '-o', tmp_path / 'out')
         run_cli(env, 'push', tmp_path / 'out', source)
     in_timm = f'local-dir:{source}' if source.startswith('/') else f'hf-hub:{source}'
-    python(env, TRANSFORMERS, source, in_timm, tmp_path / 'image.png')
+    run_python(env, TRANSFORMERS, source, in_timm, tmp_path / 'image.png')

@@ -4,7 +4,7 @@ Nothing here knows MobileNeXt: any model of timm with weights will do.
 """
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from PIL import Image
@@ -13,7 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from timm.data import create_transform, ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.data import create_transform, resolve_data_config
 
 from ..shared.console import create_table_console
 from ..shared.device import check_device
@@ -21,6 +21,7 @@ from ..shared.errors import first_line, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
 from ..shared.images import check_all_read, read_image
+from ..shared.names import name_classes
 from .arguments import check_predict
 from .load import check_name, load_model
 
@@ -76,24 +77,6 @@ def run_predict(
             draw_predictions(new, model_name, predictions)
         console.print(f'\npicture  {output}', soft_wrap=True)
     check_all_read(bad, len(files))
-
-
-def name_classes(model: Any) -> Callable[[int], str]:
-    """ Function that names the classes of a model: by its own names, ImageNet's, or their numbers."""
-    names = model.pretrained_cfg.get('label_names')
-    if names:
-        # JSON makes the numbers of a dict strings
-        own = {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-        descriptions = model.pretrained_cfg.get('label_descriptions')
-        if not isinstance(descriptions, dict):
-            descriptions = {}
-        return lambda index: str(descriptions.get(own.get(index), own.get(index, f'class {index}')))
-    subset = infer_imagenet_subset(model)
-    if subset:
-        info = ImageNetInfo(subset)
-        # the first of its synonyms
-        return lambda index: info.index_to_description(index).partition(',')[0]
-    return lambda index: f'class {index}'
 
 
 @torch.inference_mode()

@@ -16,7 +16,11 @@ __all__ = ['ErrorGroup']
 DEBUG = 'TIMM_MOBILENEXT_DEBUG'
 MENDABLE, BUG, INTERRUPTED = 1, 70, 130  # exit codes: 70 as in sysexits.h, 130 as a shell has it
 PACKAGE = Path(__file__).parents[1]
-EXTRAS = {'detection': ('matplotlib', 'onnx', 'pycocotools'), 'demo': ('matplotlib', 'sklearn')}
+EXTRAS = {
+    'detection': ('matplotlib', 'onnx', 'pycocotools'),
+    'demo': ('matplotlib', 'sklearn'),
+    'onnx': ('onnx', 'onnxruntime', 'onnxscript'),
+}
 # libraries that ask servers: what they raise comes from the network, or from what was asked for
 NETWORK = ('httpx', 'httpx2', 'huggingface_hub', 'requests', 'urllib', 'urllib3')
 # what the system says of a wrong call, not of a user's disk or network

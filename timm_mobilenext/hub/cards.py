@@ -83,6 +83,20 @@ model = timm.create_model("{name}"{pretrained}, num_classes=0).eval()
 embedding = model(torch.randn(1, {in_chans}, {size}))  # (1, {num_features})
 ```"""
 
+ONNX = """### ONNX Runtime and transformers.js
+
+`onnx/` holds this network as `model.onnx`, `model_fp16.onnx` and `model_int8.onnx`. Each takes normalized images,
+`pixel_values` (batch, {in_chans}, {size}), and gives `logits` (batch, {num_classes}). In transformers.js, `dtype` is
+`fp32`, `fp16` or `int8`:
+
+```js
+import {{ env, pipeline }} from "@huggingface/transformers";
+
+env.remotePathTemplate = "{{model}}/resolve/{{revision}}/onnx/"; // the config.json above it is timm's
+const classify = await pipeline("image-classification", "{repository}", {{ subfolder: "", dtype: "fp32" }});
+console.log(await classify("image.jpg"));
+```"""
+
 PLUGIN = 'MobileNeXt is a plugin of timm: `pip install timm timm-mobilenext`. It needs no import.'
 
 
@@ -189,6 +203,7 @@ def make_weights_card(
         title: Optional[str] = None,
         label_names: Optional[List[str]] = None,
         training: Optional[Training] = None,
+        onnx: bool = False,
 ) -> str:
     """ Make the README.md of a user's weights.
 
@@ -200,6 +215,7 @@ def make_weights_card(
         title: Title of the card. If None, it is the name without its scheme.
         label_names: Classes, in the order of the logits.
         training: What is known of the training.
+        onnx: Whether ONNX files are beside it.
     """
     title = title or name.partition(':')[2]
     facts = {'Architecture': model.pretrained_cfg['architecture'], **facts_of(model)}
@@ -225,6 +241,7 @@ def make_weights_card(
         results=results,
         label_names=label_names,
         recipe=recipe,
+        onnx=onnx,
     )
 
 
@@ -289,6 +306,7 @@ def render(
         label_names: Optional[List[str]] = None,
         recipe: str = '',
         pretrained: bool = True,
+        onnx: bool = False,
 ) -> str:
     """ Make a card of its facts."""
     in_chans, height, width = model.pretrained_cfg['input_size']
@@ -316,6 +334,8 @@ def render(
         ]
         sections.append(FEATURES.format(maps=', '.join(maps), **values))
     sections.append(EMBEDDINGS.format(**values))
+    if onnx:
+        sections.append(ONNX.format(repository=name.partition(':')[2], **values))
     if ours:
         citations = '\n\n'.join(CITATIONS[paper_id] for paper_id in list_papers(model.pretrained_cfg['architecture']))
         sections.append(f'## Citation\n\n```bibtex\n{citations}\n```')

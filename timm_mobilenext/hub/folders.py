@@ -25,11 +25,14 @@ from ..version import __version__
 
 __all__ = [
     'check_architecture', 'check_cfg', 'check_hub_folder', 'copy_hub_folder', 'load_hub_folder', 'logits_of',
-    'read_config', 'reload_difference', 'save_hub_folder', 'WEIGHTS',
+    'ONNX_FILES', 'read_config', 'reload_difference', 'save_hub_folder', 'WEIGHTS',
 ]
 
 WEIGHTS = ('model.safetensors', 'pytorch_model.bin')
-_FILES = {'config.json', *WEIGHTS, 'README.md'}
+# a folder in the folder, for transformers.js and ONNX Runtime
+ONNX_FILES = tuple(f'onnx/{name}' for name in (
+    'config.json', 'model.onnx', 'model_fp16.onnx', 'model_int8.onnx', 'preprocessor_config.json'))
+_FILES = {'config.json', *WEIGHTS, 'README.md', *ONNX_FILES}
 _MAX_SIZE = 4096  # pixels of a side: an image of a stranger's config.json has to fit into memory
 
 

@@ -20,8 +20,9 @@ from ..shared.names import check_model, split_repository
 from .access import check_answer, check_repo_id, check_revision, create_api, read_token, sha_and_files
 from .cards import LOCAL_NAME, make_weights_card
 from .convert import read_source, UNKNOWN_LICENSE
-from .folders import copy_hub_folder, load_hub_folder, reload_difference, save_hub_folder, WEIGHTS
+from .folders import copy_hub_folder, load_hub_folder, ONNX_FILES, reload_difference, save_hub_folder, WEIGHTS
 from .messages import plain_hub_errors
+from .onnx import check_onnx, write_onnx_folder
 from .runs import find_checkpoint
 from .settings import PushSettings
 
@@ -55,6 +56,8 @@ def run_push(settings: PushSettings) -> None:
     with TemporaryDirectory(prefix='timm-mobilenext-') as temporary:
         folder = Path(temporary)
         console.print('\n'.join(make_folder(settings, folder)))
+        if settings.onnx:
+            write_onnx_folder(folder, load_hub_folder(folder), settings.onnx, console)
         with plain_hub_errors(settings.repo_id, settings.revision, settings.create_pr):
             api = create_api()
             user = check_user(api)
@@ -70,7 +73,7 @@ def run_push(settings: PushSettings) -> None:
             if settings.dry_run:
                 console.print('dry run  nothing was pushed')
                 return
-            outcome, name = commit(api, settings, target, added, removed)
+            outcome, name = commit(api, settings, target, folder, added, removed)
     console.print(f'pushed   {outcome}')
     console.print(f'\nimport timm; model = timm.create_model({name!r}, pretrained=True).eval()')
 
@@ -85,6 +88,8 @@ def check_settings(settings: PushSettings) -> None:
         raise UserError(f'{settings.revision} is a commit, and only a branch can be pushed to: give a branch.')
     if constants.HF_HUB_OFFLINE:
         raise UserError('HF_HUB_OFFLINE is set, and nothing can be pushed offline: unset it.')
+    if settings.onnx:
+        check_onnx(settings.onnx)
 
 
 def make_folder(settings: PushSettings, folder: Path) -> List[str]:
@@ -101,7 +106,8 @@ def make_folder(settings: PushSettings, folder: Path) -> List[str]:
         check_label_names(names, model.num_classes)
         about = f'{found.about} Pushed by `timm-mobilenext push`.'
         card = make_weights_card(
-            name, model, about, license or found.license, label_names=names, training=found.training)
+            name, model, about, license or found.license, label_names=names, training=found.training,
+            onnx=settings.onnx is not None)
         # with the pickle that an older timm needs for loading; it is removed after that if it is not pushed
         save_hub_folder(
             folder, model, card, label_names=names, model_args=found.model_args, pickle=settings.pickle or None)
@@ -120,7 +126,7 @@ def make_folder(settings: PushSettings, folder: Path) -> List[str]:
     else:
         license = license or cfg.get('license') or UNKNOWN_LICENSE
         about, label_names = 'Pushed by `timm-mobilenext push`.', names or cfg.get('label_names')
-        card = make_weights_card(name, model, about, license, label_names=label_names)
+        card = make_weights_card(name, model, about, license, label_names=label_names, onnx=settings.onnx is not None)
     copy_hub_folder(source, folder, model, card, names, settings.pickle)
     load_hub_folder(folder)
     return [f'folder   {source}', f'network  {cfg["architecture"]}; {model.num_classes} classes']
@@ -262,17 +268,19 @@ def describe_target(api: HfApi, settings: PushSettings, target: Target) -> str:
     return f'{api.endpoint}/{settings.repo_id}, {kind}{branch}{", as a pull request" if settings.create_pr else ""}'
 
 
-def plan_commit(folder: Path, target: Target, overwrite_card: bool, console: Console) -> Tuple[List[Path], List[str]]:
-    """ Choose the files to add and the names of the old weights to remove, and print both."""
+def plan_commit(folder: Path, target: Target, overwrite_card: bool, console: Console) -> Tuple[List[str], List[str]]:
+    """ Choose the names of the files to add, and of those of the old weights to remove, and print both."""
     keeps_card = _CARD in target.files and not overwrite_card
-    added = [file for file in sorted(folder.iterdir()) if not (keeps_card and file.name == _CARD)]
-    removed = [name for name in WEIGHTS if name in target.files and not (folder / name).exists()]
-    for file in added:
-        console.print(f'file     {file.name:17} {file.stat().st_size:12,} bytes')
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob('*') if file.is_file())
+    added = [name for name in files if not (keeps_card and name == _CARD)]
+    removed = [name for name in (*WEIGHTS, *ONNX_FILES) if name in target.files and name not in files]
+    width = max(map(len, added))
+    for name in added:
+        console.print(f'file     {name:{width}} {(folder / name).stat().st_size:12,} bytes')
     if keeps_card:
         console.print('kept     README.md of the Hub; --overwrite-card replaces it')
     for name in removed:
-        console.print(f'removed  {name}, of earlier weights')
+        console.print(f'removed  {name}, of an earlier push')
     return added, removed
 
 
@@ -280,7 +288,8 @@ def commit(
         api: HfApi,
         settings: PushSettings,
         target: Target,
-        added: List[Path],
+        folder: Path,
+        added: List[str],
         removed: List[str],
 ) -> Tuple[str, str]:
     """ Commit all files at once, to a repository and a branch that are created if they do not exist.
@@ -298,7 +307,7 @@ def commit(
     pushed = api.create_commit(
         repo_id,
         [
-            *(CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in added),
+            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in added),
             *(CommitOperationDelete(path_in_repo=name) for name in removed),
         ],
         commit_message='Push a model by timm-mobilenext',

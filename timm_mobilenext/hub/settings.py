@@ -38,6 +38,10 @@ class PushSettings:
     license: Annotated[Optional[str], _Option(
         metavar='LICENSE', help='Licence of the weights, as the Hub spells it, such as apache-2.0.')] = None
     pickle: Annotated[bool, _Option('--pickle', help='Push pytorch_model.bin too.')] = False
+    onnx: Annotated[Optional[Path], _Option(
+        exists=True, file_okay=False, metavar='DIR',
+        help='Push ONNX files too, in float32, float16 and int8, which is calibrated on the images of this folder.',
+    )] = None
     private: Annotated[bool, _Option('--private', help='Create a private repository.')] = False
     revision: Annotated[Optional[str], _Option(
         metavar='BRANCH', help='Branch to push to; it is created if it does not exist.')] = None

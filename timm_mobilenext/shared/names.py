@@ -1,13 +1,15 @@
-""" Names of models, which timm knows and which are ours, and of repositories"""
+""" Names of models, which timm knows and which are ours, of classes, and of repositories"""
 import re
 import warnings
 from importlib.util import find_spec
-from typing import Any, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from ..version import wrong_timm
 from .errors import first_line, shown, UserError
 
-__all__ = ['check_model', 'create_empty', 'is_ours', 'list_ours', 'refused_size', 'split_repository']
+__all__ = [
+    'check_model', 'create_empty', 'is_ours', 'list_ours', 'name_classes', 'refused_size', 'split_repository',
+]
 
 
 def list_ours() -> List[str]:
@@ -59,6 +61,26 @@ def create_empty(name: str, **kwargs: Any) -> Any:
             return timm.create_model(name, **kwargs)
     except NotImplementedError:  # RegNet in an older timm computes with tensors while it is built
         return timm.create_model(name, **kwargs)
+
+
+def name_classes(model: Any) -> Callable[[int], str]:
+    """ Function that names the classes of a model: by its own names, ImageNet's, or their numbers."""
+    names = model.pretrained_cfg.get('label_names')
+    if names:
+        # JSON makes the numbers of a dict strings
+        own = {int(i): str(name) for i, name in (names.items() if isinstance(names, dict) else enumerate(names))}
+        descriptions = model.pretrained_cfg.get('label_descriptions')
+        if not isinstance(descriptions, dict):
+            descriptions = {}
+        return lambda index: str(descriptions.get(own.get(index), own.get(index, f'class {index}')))
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(model)
+    if subset:
+        info = ImageNetInfo(subset)
+        # the first of its synonyms
+        return lambda index: info.index_to_description(index).partition(',')[0]
+    return lambda index: f'class {index}'
 
 
 def refused_size(name: str, img_size: int, error: Exception, other: str = 'another model') -> str:

@@ -111,8 +111,10 @@ class Engine:
     suffix: str = ''
     script: str = ''  # of examples/int8, if it can quantize
     options: tuple = ()  # of timmx
+    networks: tuple = tuple(PEERS)
 
 
+FEW = 'mobilenetv2_100', 'mobilenext_100'  # for compilers, which take their time
 ENGINES = {
     'ONNX Runtime': Engine(load_onnx, 'onnxruntime', (), 'onnx', '.onnx', 'onnxruntime'),
     'OpenVINO': Engine(load_openvino, 'openvino', (), 'openvino', '.xml', 'openvino', ('--no-fp16',)),
@@ -122,11 +124,11 @@ ENGINES = {
     'ncnn': Engine(load_ncnn, 'ncnn', (), 'ncnn', '', '', ('--no-fp16',)),
     'eager': Engine(load_eager),
     'eager, folded': Engine(load_eager, arguments=(True,)),
-    'torch.compile': Engine(load_eager, arguments=(False, True)),
-    'torch.compile, folded': Engine(load_eager, arguments=(True, True)),
-    'AOTInductor': Engine(load_aot, suffix='.pt2'),
+    'torch.compile': Engine(load_eager, arguments=(False, True), networks=FEW),
+    'torch.compile, folded': Engine(load_eager, arguments=(True, True), networks=FEW),
+    'AOTInductor': Engine(load_aot, suffix='.pt2', networks=FEW),
     'eager, bfloat16': Engine(load_eager, arguments=(False, False, torch.bfloat16)),
-    'torch.compile, folded, bfloat16': Engine(load_eager, arguments=(True, True, torch.bfloat16)),
+    'torch.compile, folded, bfloat16': Engine(load_eager, arguments=(True, True, torch.bfloat16), networks=FEW),
 }
 
 
@@ -224,7 +226,8 @@ class Accuracy:
 def write_files(engine, precision, sources, cifar10, folder):
     """What an engine loads, a file or a folder for each network."""
     files = {}
-    for name, source in sources.items():
+    for name in engine.networks:
+        source = sources[name]
         target = folder / source.name / f'network{engine.suffix}'
         if target.exists():  # another engine loads the same files
             files[name] = target
@@ -278,20 +281,26 @@ def main():
         shutil.copytree(ROOT / 'timm_mobilenext' / 'photographs', folder / 'images' / 'all')
         sources = {name: folder / 'sources' / name.replace('.', '-') for name in PEERS}
         sizes = {name: write_source(name, source) for name, source in sources.items()}
+        runs = []  # what is written first, and timed then, when nothing else has to run
         for engine_name in args.engines:
             engine = ENGINES[engine_name]
             for precision in ('float32', 'int8') if engine.script else ('float32',):
                 written = folder / (engine.format or engine_name) / precision
                 files = write_files(engine, precision, sources, args.cifar10, written)
                 judged = {}
-                if engine.load is not WebAssembly:  # the page's tests compare its answers
+                # of compilers and of WebAssembly, other tests compare the answers
+                if SHIPPED in files and engine.load is not WebAssembly:
                     judged[SHIPPED] = accuracy.judge(engine.load(files[SHIPPED], *engine.arguments))
-                for name, figures in measure_engine(engine, files, sizes, args.rounds, args.repeats).items():
-                    size = sum(file.stat().st_size for file in files[name].parent.rglob('*') if file.is_file())
-                    is_file = files[name] != sources[name]  # PyTorch itself takes the weights alone
-                    accuracies = judged.get(name, ('', '', ''))
-                    rows.append((engine_name, precision, name, size if is_file else '', *accuracies, *figures))
-                    print(form.format(*rows[-1]), flush=True)
+                runs.append((engine_name, precision, files, judged))
+                print(f'written  {engine_name}, {precision}', *judged.get(SHIPPED, ()), file=sys.stderr, flush=True)
+        for engine_name, precision, files, judged in runs:
+            figures = measure_engine(ENGINES[engine_name], files, sizes, args.rounds, args.repeats)
+            for name, file in files.items():
+                size = sum(inner.stat().st_size for inner in file.parent.rglob('*') if inner.is_file())
+                is_file = file != sources[name]  # PyTorch itself takes the weights alone
+                accuracies = judged.get(name, ('', '', ''))
+                rows.append((engine_name, precision, name, size if is_file else '', *accuracies, *figures[name]))
+                print(form.format(*rows[-1]), flush=True)
     with args.output.open('w', newline='') as f:
         csv.writer(f, lineterminator='\n').writerows((HEADER, *rows))
 

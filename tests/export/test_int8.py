@@ -106,7 +106,8 @@ def refusal(request, monkeypatch):
             name = node.module if isinstance(node, ast.ImportFrom) else ''
             names = [name] if name else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                if find_spec(name.split('.')[0]) is None:
+                package = name.split('.')[0]
+                if isinstance(sys.modules.get(package), MagicMock) or find_spec(package) is None:
                     monkeypatch.setitem(sys.modules, name, MagicMock())
         monkeypatch.setattr(sys, 'argv', [script.name, *map(str, arguments)])
         with pytest.raises(SystemExit) as exit:

@@ -14,19 +14,15 @@ import argparse
 import csv
 import platform
 import statistics
+import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
-
-import timm
-from timm.utils.model import reparameterize_model
 
 from benchmarks.rounds import measure
 from benchmarks.runtimes import load_onnx, load_openvino
-from timm_mobilenext.hub.onnx import export_onnx, quantize_onnx
-from timm_mobilenext.shared.counts import count
 from timm_mobilenext.shared.files import replacing
 from timm_mobilenext.shared.style import FAINT, INK, RIGHT, WRONG
 
@@ -41,12 +37,20 @@ HEADER = (
 
 
 def write(name, folder):
-    """Export a network, and quantize it."""
+    """Export a network, and quantize it. Returns its parameters, MACs and activations."""
+    import timm  # not above: each timed process would import it, too
+    from timm.utils.model import reparameterize_model
+
+    from timm_mobilenext.hub.onnx import export_onnx, quantize_onnx
+    from timm_mobilenext.shared.counts import count
+
     model = reparameterize_model(timm.create_model(name).eval())
     model.pretrained_cfg = {**model.pretrained_cfg, 'input_size': SIZE}
     folder.mkdir()
     export_onnx(model, folder / 'float32.onnx')
     quantize_onnx(folder / 'float32.onnx', folder / 'int8.onnx', [torch.randn(1, *SIZE) for _ in range(2)])
+    counts = count(model, SIZE)
+    return [int(counts[key]) for key in ('params', 'macs', 'activations')]
 
 
 def build(load, file):
@@ -68,12 +72,10 @@ def run(rounds, repeats, output):
         published = list(csv.DictReader(f))
     names = [row['network'] for row in published]
     figures = {}
-    for name in names:
-        counts = count(reparameterize_model(timm.create_model(name).eval()), SIZE)
-        figures[name] = [int(counts[key]) for key in ('params', 'macs', 'activations')]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            write(name, Path(folder, name))
+            figures[name] = write(name, Path(folder, name))
+        print('written, the timing begins', file=sys.stderr, flush=True)
         for load, precision in ENGINES.values():
             files = {name: Path(folder, name, f'{precision}.onnx') for name in names}
             times = measure({name: (build, load, file) for name, file in files.items()}, {}, rounds, repeats)
@@ -95,6 +97,8 @@ def find_front(points):
 
 def draw(rows, file):
     """Top-1 over time and over MACs, with the front."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8.8, 9.2), dpi=150)
     panels = {
         'onnx_ms': 'milliseconds an image, ONNX Runtime, float32, one thread',
@@ -131,7 +135,8 @@ def main():
     args = parser.parse_args()
     if args.step != 'draw':
         torch.set_num_threads(1)
-        print(platform.machine(), torch.__version__, timm.__version__, f'{args.rounds} rounds')
+        versions = (f'{name} {version(name)}' for name in ('torch', 'timm', 'onnxruntime', 'openvino'))
+        print(platform.machine(), *versions, f'{args.rounds} rounds', sep=', ')
         run(args.rounds, args.repeats, args.output)
     with args.output.open() as f:
         rows = list(csv.DictReader(f))

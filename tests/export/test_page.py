@@ -97,7 +97,7 @@ def test_program_prints_what_the_page_says(format_name, exported, folder):
     assert answer.strip() == said['ncnn' if format_name == 'ncnn' else 'print']
 
 
-@pytest.mark.parametrize('format_name', [name for name in TITLES if name not in ('onnx', 'ncnn')])
+@pytest.mark.parametrize('format_name', [name for name in TITLES if name != 'onnx'])
 @pytest.mark.parametrize('source', ['checkpoint', 'Hub folder'])
 def test_every_format_takes_every_source(source, format_name, folder):
     """The page shows the two with ONNX."""

@@ -102,6 +102,19 @@ def plot_effect(axes: Any, place: float, effect: Effect, color: str, hollow: boo
     axes.plot(effect.mean, place, 'o', color=color, mfc='white' if hollow else color, mew=2, ms=8)
 
 
+def plot_means(
+        axes: Any, places: Sequence[Any], lines: Dict[str, Tuple[str, List[Tuple[float, float, float]]]],
+        style: str = 'o-') -> None:
+    """Means of networks side by side: their color, and at each place a mean with the ends of its deviation."""
+    for shift, (name, (color, values)) in enumerate(lines.items()):
+        at = [place + 0.12 * (shift - (len(lines) - 1) / 2) for place in range(len(places))]
+        means, lows, highs = zip(*values, strict=True)
+        axes.plot(at, means, style, color=color, lw=2, ms=8, label=name)
+        axes.vlines(at, lows, highs, color=color, lw=2)
+    axes.set_xticks(range(len(places)), map(str, places))
+    dress(axes, 'y')
+
+
 def draw_comparison(
         file: Path, logs: Dict[str, Dict[int, List[Tuple[float, float]]]], measure: str, unit: str) -> None:
     """Draw two networks: a measure by epoch, after the last one, and the difference of pairs that share a seed.

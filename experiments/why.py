@@ -6,26 +6,20 @@
 Colors are those of the networks: MobileNeXt, which has wide shortcuts, is blue everywhere.
 """
 import argparse
-import math
 import statistics
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
 
 from matplotlib.figure import Figure
 
 from experiments.blocks import draw_depthwise, draw_shortcut
+from experiments.evidence import cifar10, figures, headline, lead, MODELS, PLANNED, read_arms, SECOND, WHY
 from experiments.measured import read, redraw, select
 from experiments.report import dress, NARROW, NONE, OURS, plot_effect, plot_means, save, THEIRS
 from experiments.runs import read_rows
-from experiments.statistics import Effect, pool, POWER, power, smallest_effect, stratified_effect, unpaired_effect
 from timm_mobilenext.analysis.tables import mean_and_spread
 from timm_mobilenext.shared.style import FAINT, INK
 
-ROOT = Path(__file__).parent.parent
-RESULTS, WHY = ROOT / 'results', ROOT / 'results' / 'why'
-MODELS = dict(mobilenext_075=OURS, mobilenetv2_075=THEIRS)
-PLANNED = 16  # runs of the headline
-SECOND = 3, 4, 5, 6  # seeds of wide and narrow that ran on the second machine, the third of wide there once more
+DOCS = Path(__file__).parent.parent / 'docs'
 ENDS = (  # what to change, the arm with it and the arm without it
     ('ReLU6 in the bottleneck', 'nonlinear', 'wide'),
     ('ReLU6 at the end, depthwise in the bottleneck', 'bottleneck-relu6', 'bottleneck'),
@@ -36,59 +30,6 @@ ENDS = (  # what to change, the arm with it and the arm without it
     ('both depthwise in the bottleneck', 'bottleneck', 'wide'),
     ('shortcut on half of the channels', 'identity-1/2', 'wide'),
 )
-
-
-def read_arms(again: bool = False) -> Dict[str, Dict[int, float]]:
-    """Top-1 by seed of each arm of the ablations, with the run that was trained again in place of the first."""
-    arms: Dict[str, Dict[int, float]] = {}
-    for row in read_rows(WHY / 'ablations.csv') + (read_rows(WHY / 'again' / 'ablations.csv') if again else []):
-        arms.setdefault(row['arm'], {})[int(row['seed'])] = float(row['top1'])
-    return arms
-
-
-def lead(arms: Dict[str, Dict[int, float]], *pairs: Tuple[str, str], seeds: Tuple[int, ...] = ()) -> Effect:
-    """The first arm less the second, by pairs of one seed, as the mean of all widths."""
-    return stratified_effect([
-        [arms[first][seed] - arms[second][seed] for seed in sorted(arms[first].keys() & arms[second].keys())
-         if not seeds or seed in seeds] for first, second in pairs])
-
-
-def cifar10() -> Effect:
-    """The networks trained on CIFAR-10, by pairs of one seed."""
-    files = {model: sorted((RESULTS / 'training').glob(f'final-{model}-*.csv')) for model in MODELS}
-    ours, theirs = ([float(read_rows(file)[-1]['eval_top1']) for file in files[model]] for model in MODELS)
-    return stratified_effect([[first - second for first, second in zip(ours, theirs, strict=True)]])
-
-
-def headline() -> Tuple[Effect, int]:
-    """The networks trained on Tiny ImageNet, and how many runs have ended."""
-    rows = select(read_rows(RESULTS / 'tin100' / 'runs.csv'), stage='final', repeat='0')
-    ours, theirs = ([float(row['top1']) for row in select(rows, model=model)] for model in MODELS)
-    pooled = pool([ours, theirs])
-    assert pooled
-    return unpaired_effect(ours, theirs, pooled), len(ours) + len(theirs)
-
-
-def show(effect: Effect) -> str:
-    return f'{effect.mean:+.2f} points, {effect.low:+.2f} to {effect.high:+.2f}'
-
-
-def figures() -> Iterator[Tuple[str, str]]:
-    """What the page says and no report has."""
-    first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
-    widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
-    yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))
-    yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
-    yield 'both widths, with the run that was repeated', show(lead(second, *widths))
-    yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
-    yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
-    spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
-    yield 'pairs that show 0.6 points with a power of 80 %', str(next(
-        pairs for pairs in range(6, 1000) if power(0.6, spread / math.sqrt(pairs), pairs - 1) >= POWER))
-    lead_of_wide = lead(first, *widths)
-    for what, effect in (
-            ('before less after', place), ('CIFAR-10, three pairs', cifar10()), ('wide less narrow', lead_of_wide)):
-        yield f'smallest effect with a power of 80 %, {what}', f'{smallest_effect(effect.error, effect.freedom):.1f}'
 
 
 def draw_equal(figure: Figure) -> str:
@@ -134,7 +75,7 @@ def draw_slopes(figure: Figure) -> str:
     rows, strides, sides = read(WHY / 'gradients' / 'blocks.csv'), (4, 8, 16, 32), figure.subplots(1, 2, sharey=True)
     for axes, state, when in zip(sides, ('initial', 'after epoch 8'), ('before training', 'after it'), strict=True):
         lines = {}
-        for model, color in MODELS.items():
+        for model, color in zip(MODELS, (OURS, THEIRS), strict=True):
             own = [mean_and_spread(select(rows, model=model, state=state, stride=s), 'norm_out', True) for s in strides]
             lines[model] = color, [(mean, mean / spread, mean * spread) for mean, spread in own]
         plot_means(axes, strides, lines)
@@ -198,7 +139,7 @@ def draw(name: str, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--detail', action='store_true', help='also draw again what the instruments measured')
-    parser.add_argument('-o', '--output', type=Path, default=ROOT / 'docs', metavar='DIR', help='folder to draw to')
+    parser.add_argument('-o', '--output', type=Path, default=DOCS, metavar='DIR', help='folder to draw to')
     args = parser.parse_args()
     for what, value in figures():
         print(f'{what}: {value}')

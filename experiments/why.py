@@ -120,7 +120,7 @@ def draw_machines(figure: Figure) -> str:
     axes.set_yticks(range(4), [name for name, *_ in groups])
     axes.set(ylim=(3.5, -0.5), xlabel='top-1 at width 0.35 in percent, each run and the mean')
     dress(axes, 'x')
-    return 'At width 0.35 the lead of wide is that of one machine'
+    return 'At width 0.35, only the first machine gives wide a lead'
 
 
 PICTURES = dict(

@@ -39,7 +39,20 @@ from rich.console import Console
 
 import timm
 
-from experiments.report import describe_costs, describe_machines, dress, make_table, mean_and_deviation, OURS, THEIRS
+from experiments.report import (
+    describe_costs,
+    describe_data_sets,
+    describe_machines,
+    dress,
+    make_table,
+    mean_and_deviation,
+    NARROW,
+    NONE,
+    OURS,
+    plot_effect,
+    save,
+    THEIRS,
+)
 from experiments.runs import (
     add_row,
     describe_data,
@@ -164,7 +177,7 @@ TABLES = {
         'reduction-9', 'inverted'),
     'At a lower learning rate': ('wide-lr0.1', 'narrow-lr0.1', 'inverted-lr0.1'),
 }
-# what the paper says, in points where it gives some; of two arms, or of pairs of them at several widths
+# what is claimed, in points where a figure is given; of two arms, or of pairs of them at several widths
 CLAIMS = (
     ('a wide shortcut rather than a narrow one', 1.5, (('wide', 'narrow'), ('wide-050', 'narrow-050'))),
     ('the same at width 0.35', 1.5, (('wide', 'narrow'),)),
@@ -186,6 +199,7 @@ CLAIMS = (
     ('a wide shortcut rather than a narrow one, at learning rate 0.1', 1.5, (('wide-lr0.1', 'narrow-lr0.1'),)),
     ('a sandglass rather than an inverted residual, at learning rate 0.1', None, (('wide-lr0.1', 'inverted-lr0.1'),)),
 )
+COLORS = dict(wide=OURS, narrow=NARROW, none=NONE, inverted=THEIRS)  # of arms, others in ink
 LEAST_SEEDS = 3  # of each pair, for a verdict, even where fewer are planned
 Pair = Tuple[str, str]
 
@@ -344,8 +358,8 @@ def lacking(pairs: Tuple[Pair, ...], strata: List[List[float]]) -> List[int]:
 
 def judge(rows: List[Row], what: str, points: Optional[float], pairs: Tuple[Pair, ...]) -> str:
     """One sentence for a claim: the effect over paired seeds, its interval, and what they say."""
-    paper = '' if points is None else f' ({points:+g} points in the paper)'
-    claim = f'- {what[0].upper()}{what[1:]}{paper}: '
+    claimed = '' if points is None else f' (claimed: {points:+g} points)'
+    claim = f'- {what[0].upper()}{what[1:]}{claimed}: '
     strata = compare(rows, pairs)
     if not all(strata):
         return claim + ('not run yet.' if not any(strata) else 'not run at all widths yet.')
@@ -358,8 +372,8 @@ def judge(rows: List[Row], what: str, points: Optional[float], pairs: Tuple[Pair
     effect = stratified_effect(strata)
     verdict = 'seen' if effect.low > 0 else 'not seen, the reverse is' if effect.high < 0 else 'not decided'
     inside = '' if points is None else (
-        ', the paper\'s figure outside of it' if not effect.low <= points <= effect.high
-        else ', which holds the paper\'s figure' + (', and 0 too' if effect.low <= 0 else ''))
+        ', the claimed figure outside of it' if not effect.low <= points <= effect.high
+        else ', which holds the claimed figure' + (', and 0 too' if effect.low <= 0 else ''))
     runs = f'{sum(map(len, strata))} paired runs'
     # one width may have more seeds than the other, and counts no more for it
     base = runs if len(strata) == 1 else f'{len(strata)} widths, {runs} in all'
@@ -387,12 +401,13 @@ page.
 - The learning rate was the best of three for the paper's network and for MobileNetV2 at width 0.75. It was not chosen
   for each arm.
 
-Data: {{data}}.
+Data: {{data}}
 
 {{claims}}
 
 A claim is seen if all planned seeds have ended, at least three of each pair, and its whole interval is above 0.
-Intervals are Student's t of paired differences. The variance is that within widths, and is taken as equal at both.
+[docs/why.md](../../docs/why.md) says who claims it. Intervals are Student's t of paired differences. The variance is
+that within widths, and is taken as equal at both.
 
 Where there is no difference, one interval in twenty excludes 0 by chance. Claims share runs, so a lucky run counts in
 several. A seed fixes the initial weights and the order of images. On another machine, it gives another run.
@@ -412,7 +427,7 @@ def report(results: Path) -> None:
     seconds = {row['arm']: float(row['seconds_a_step']) for row in read_rows(results / 'seconds.csv')}
     tables = [f'## {name}\n\n{make_table(HEADINGS, summarize(rows, arms, seconds))}' for name, arms in TABLES.items()]
     text = REPORT.format(
-        data='; '.join(sorted({row['data'] for row in rows})),
+        data=describe_data_sets(rows),
         claims='\n'.join(judge(rows, *claim) for claim in CLAIMS),
         tables='\n\n'.join(tables),
         machine=describe_machines(rows),
@@ -441,21 +456,20 @@ def draw(file: Path, rows: List[Row]) -> None:
     for axes in (claim_axes, *arm_axes):
         dress(axes)
     arm_axes[-1].set_xlabel('top-1 in percent, each seed and the mean', fontsize=9, color=INK)
-    figure.savefig(file, format='png')
+    save(figure, file)
 
 
 def draw_claims(axes: Any, rows: List[Row], claims: List[Tuple]) -> None:
-    """The interval of each claim, and the paper's figure."""
+    """The interval of each claim, and the claimed figure."""
     for place, (_, points, pairs) in enumerate(claims):
         effect = stratified_effect(compare(rows, pairs))
-        axes.plot([effect.low, effect.high], [place] * 2, color=OURS, lw=2)
-        axes.plot(effect.mean, place, 'o', color=OURS, ms=6)
+        plot_effect(axes, place, effect, OURS)
         if points is not None:
-            axes.plot(points, place, 'D', color=THEIRS, mfc='white', ms=6)
+            axes.plot(points, place, 'D', color=INK, mfc='white', ms=7)
     axes.axvline(0, color=INK, lw=1)
     axes.set_yticks(range(len(claims)), [textwrap.fill(what, 62) for what, *_ in claims], fontsize=8, color=INK)
     axes.set_ylim(len(claims) - 0.4, -0.6)
-    axes.set_title('The first less the second (hollow: the paper)', loc='left', fontsize=10, color=INK)
+    axes.set_title('The first less the second (hollow: as claimed)', loc='left', fontsize=10, color=INK)
     axes.set_xlabel('points of top-1, mean and 95 % interval over pairs of runs', fontsize=9, color=INK)
 
 
@@ -464,7 +478,7 @@ def draw_arms(axes: Any, rows: List[Row], name: str, arms: List[str]) -> None:
     labels = []
     for place, arm in enumerate(arms):
         top1 = list(top1_by_seed(rows, arm).values())
-        color = OURS if arm.startswith('wide') else THEIRS
+        color = COLORS.get(arm.partition('-')[0], INK)
         axes.plot(top1, [place] * len(top1), 'o', color=color, alpha=0.6, ms=6)
         axes.plot([statistics.mean(top1)] * 2, [place - 0.35, place + 0.35], color=color, lw=2)
         width, _, macs, *_ = describe(arm, classes_of(rows[0]))

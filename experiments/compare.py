@@ -1,4 +1,4 @@
-"""Two networks that an instrument measured, side by side: the ratios and intervals of docs/why.md.
+"""Two networks that an instrument measured, side by side: the ratios and intervals of results/why/README.md.
 
     python -m experiments.compare results/why/gradients mobilenext_075 mobilenetv2_075
     python -m experiments.compare results/why/arms-information wide narrow:1              # its second tensor
@@ -11,44 +11,21 @@ has a single checkpoint, its seeds are choices of images alone. A gradient's rat
 import argparse
 import math
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from rich.console import Console
 from rich.table import Table
 
-from experiments.runs import read_rows
+from experiments.measured import by_seed, read, select
 from experiments.statistics import differences, stratified_effect
 from timm_mobilenext.analysis.gradients import comparisons
 from timm_mobilenext.analysis.tables import mean_and_spread, Rows, shared
 
-WORDS = ('model', 'state', 'weights', 'block', 'group', 'kind', 'estimator')
 Line = Tuple[str, ...]
-
-
-def read(file: Path) -> List[Dict[str, Any]]:
-    """Rows of an instrument, with their numbers."""
-    return [
-        {key: value if key in WORDS else value == 'True' if key == 'keeps_shape' else float(value)
-         for key, value in row.items()}
-        for row in read_rows(file)]
-
-
-def select(rows: Rows, **values: Any) -> List[Dict[str, Any]]:
-    """Rows that have these values."""
-    return [row for row in rows if all(row[key] == value for key, value in values.items())]
 
 
 def block_of(row: Dict[str, Any]) -> str:
     return row['block'] if 'block' in row else row['group']  # of weights
-
-
-def by_seed(rows: Rows, key: str, geometric: bool = False, within: Optional[str] = None) -> Dict[float, float]:
-    """The mean of each seed, or its logarithm if it is geometric."""
-    means = {}
-    for seed in sorted({row['seed'] for row in rows}):
-        mean, _ = mean_and_spread(select(rows, seed=seed), key, geometric, within)
-        means[seed] = math.log(mean) if geometric else mean
-    return means
 
 
 def mean(values: Dict[float, float]) -> float:
@@ -139,6 +116,15 @@ def probes(folder: Path, pair: Pair) -> Iterator[Line]:
                    *(f'{value:+.{digits}f}' for value in (effect.mean, effect.low, effect.high)))
 
 
+def single_trainings(rows: Rows, models: Sequence[str]) -> Iterator[str]:
+    """Words for each state in which a network has several seeds of one checkpoint: choices of images."""
+    for model in models:
+        for state in dict.fromkeys(row['state'] for row in select(rows, model=model)):
+            own = select(rows, model=model, state=state)
+            if len({row['weights'] for row in own}) < len({row['seed'] for row in own}):
+                yield f'{model}, {state}: one training. The interval is too narrow, for seeds choose images alone.'
+
+
 # of each instrument: a file that it leaves, what makes the table, and the title and the headings of this
 TABLES: Tuple[Tuple[str, Callable[[Path, Pair], Iterator[Line]], str, Line], ...] = (
     ('blocks.csv', gradients, 'Gradients, the first by the second',
@@ -167,6 +153,9 @@ def main() -> None:
         for line in make(args.folder, Pair(args.first, args.second, args.without, args.shared)):
             table.add_row(*line)
         console.print(table)
+    pair = Pair(args.first, args.second, (), False)
+    for line in single_trainings(read(args.folder / tables[0][0]), [model for model, _ in pair.sides]):
+        console.print(line)
 
 
 if __name__ == '__main__':

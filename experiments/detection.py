@@ -291,8 +291,8 @@ timm-mobilenext detect train {{recipe}}
 Machine: {{machine}}.
 
 These are images of {IMG_SIZE} px, and three classes of round things that look alike in all photographs. The backbones
-have seen 50,000 small images. So the results say little about COCO's 80 classes, and about backbones trained on
-ImageNet.
+have seen 50,000 small images, a copy of CIFAR-10 as JPEG of quality 75. So the results say little about COCO's 80
+classes, and about backbones trained on ImageNet.
 """
 
 
@@ -334,11 +334,11 @@ def draw_and_compare(trained: List[Run], split: DetectionSplit) -> Tuple[str, st
     for run in trained:  # the stored detections are the ones that were measured
         assert abs(coco_figures(split, run.detections(split))[0]['AP'] - run.last()['AP']) < 2e-3, run.name
     logs = {
-        model: [[(row['epoch'], 100 * row['AP']) for row in run.read() if math.isfinite(row['AP'])]
-                for run in matched if run.model == model]
+        model: {run.seed: [(row['epoch'], 100 * row['AP']) for row in run.read() if math.isfinite(row['AP'])]
+                for run in matched if run.model == model}
         for model in MODELS}
     with replacing(Run.results / 'comparison.png') as new:
-        draw_comparison(new, logs, 'AP', 'AP on the test list')
+        draw_comparison(new, logs, 'AP on the test list', 'points of AP')
     sentences = [difference(matched)]
     if all(logs.values()):
         with replacing(Run.results / 'photographs.jpg') as new:
@@ -346,7 +346,7 @@ def draw_and_compare(trained: List[Run], split: DetectionSplit) -> Tuple[str, st
         sentences += [
             describe_bootstrap(matched, split),
             '![Test photographs: the truth, and what each network finds](photographs.jpg)']
-    return '![AP by epoch and after the last one](comparison.png)\n\n', '\n\n'.join(sentences)
+    return '![AP by epoch, after the last one, and its difference](comparison.png)\n\n', '\n\n'.join(sentences)
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ import timm
 from experiments.report import (
     break_options,
     describe_costs,
+    describe_data_sets,
     describe_machines,
     describe_pairs,
     draw_comparison,
@@ -130,11 +131,11 @@ def report() -> None:
         raise SystemExit(f'{Run.results} holds no runs: train some first.')
     if trained:
         logs = {
-            model: [[(row['epoch'] + 1, row['eval_top1']) for row in run.read()]
-                    for run in trained if run.model == model]
+            model: {run.seed: [(row['epoch'] + 1, row['eval_top1']) for row in run.read()]
+                    for run in trained if run.model == model}
             for model in MODELS}
         with replacing(Run.results / 'comparison.png') as new:
-            draw_comparison(new, logs, 'top-1', 'top-1', 100)
+            draw_comparison(new, logs, 'top-1', 'points of top-1')
     text = describe(pilots, trained)
     with replacing(Run.results / 'README.md') as new:
         new.write_text(text, encoding='utf-8')
@@ -145,9 +146,9 @@ def describe(pilots: List[Run], trained: List[Run]) -> str:
     """The report on runs that have ended, in Markdown."""
     about = [run.facts() for run in trained or pilots]
     return README.format(
-        pictures='![Top-1 by epoch and after the last one](comparison.png)\n\n' if trained else '',
+        pictures='![Top-1 by epoch, after the last one, and its difference](comparison.png)\n\n' if trained else '',
         recipe=break_options(RECIPE),
-        data='; '.join(sorted({facts['data'] for facts in about})),
+        data=describe_data_sets(about),
         machine=describe_machines(about),
         networks=make_table(NETWORKS, [
             (f'`{model}`', *describe_costs(timm.create_model(model, num_classes=10, device='meta'), IMG_SIZE)[:2])
@@ -182,7 +183,7 @@ README = f"""# MobileNeXt and MobileNetV2, trained alike
 `python -m experiments.training report` made this page. Each `.csv` is a log of timm's train.py. The `.json` beside it
 has the command.
 
-Data: {{data}}.
+Data: {{data}}
 
 {{networks}}
 

@@ -82,7 +82,7 @@ def test_sentences(none, verdict):
     rows = [row('wide', seed, 71 + seed + 0.1 * (seed == 2)) for seed in (1, 2, 3)]
     rows += [row('none', seed, top1 + 0.2 * (seed == 2)) for seed, top1 in enumerate(none, 1)]
     text = ablations.judge(rows, 'a wide shortcut', 1.5, (('wide', 'none'),))
-    assert text.startswith('- A wide shortcut (+1.5 points in the paper): ')
+    assert text.startswith('- A wide shortcut (claimed: +1.5 points): ')
     assert verdict[:40] in text
 
 
@@ -98,7 +98,7 @@ def test_widths_are_not_repeats():
     text = ablations.judge(rows, 'it', 1.5, pairs)
     assert '**seen**' in text
     assert '+3.00 points in the mean of 2 widths, 6 paired runs in all, 95 % interval +1.87 to +4.13' in text
-    assert text.endswith("the paper's figure outside of it.")
+    assert text.endswith("the claimed figure outside of it.")
     # one more of 5: a variance of 4/5, an error of (7/15)^(1/2) / 2, t of 5 degrees 2.571
     rows += [row('wide-050', 4, 75), row('narrow-050', 4, 70)]
     text = ablations.judge(rows, 'it', 1.5, pairs)
@@ -116,7 +116,7 @@ def test_interval_by_hand():
     rows = [row('wide', seed, 70 + seed) for seed in (1, 2, 3)] + [row('none', seed, 70) for seed in (1, 2, 3)]
     text = ablations.judge(rows, 'it', 1.5, (('wide', 'none'),))
     assert '+2.00 points in the mean of 3 paired runs, 95 % interval -0.48 to +4.48' in text
-    assert text.endswith("which holds the paper's figure, and 0 too.")
+    assert text.endswith("which holds the claimed figure, and 0 too.")
 
 
 def test_no_verdict_before_all_planned_seeds():
@@ -154,4 +154,4 @@ def test_report_of_what_has_ended(tmp_path, capsys, seeds):
     assert text == capsys.readouterr().out.removesuffix('\n')
     top1 = {1: '1 | 71.00 | 71.00', 3: '3 | 72.00 ± 1.00 | 71.00, 72.00, 73.00'}[seeds]
     assert f'| no shortcut | 0.5 | 884,114 | 8.34M | 0 | 0 | {top1} |' in text
-    assert 'A wide shortcut rather than a narrow one (+1.5 points in the paper): not run yet.' in text
+    assert 'A wide shortcut rather than a narrow one (claimed: +1.5 points): not run yet.' in text

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.tools
 def block(model, seed, name, stride, value, **more):
     keeps_shape = stride > 4
     return dict(
-        model=model, state='initial', weights='drawn', seed=seed, batch=0, block=name, stride=stride,
+        model=model, state='initial', weights=f'drawn, seed {seed}', seed=seed, batch=0, block=name, stride=stride,
         keeps_shape=keeps_shape, norm_out=value, rms_out=value, ratio=value, **more)
 
 
@@ -64,12 +64,12 @@ def information(tmp_path):
                     ('wide', 0, 'a', 2), ('wide', 0, 'b', 4 + 0.1 * seed), ('narrow', 0, 'a', 9), ('narrow', 1, 'a', 4),
                     ('narrow', 1, 'c', 2)):
                 rows.append(dict(
-                    model=model, state='initial', weights='drawn', seed=seed, block=name, tensor=tensor, place=0,
-                    stride=8, keeps_shape=True, noise=noise, estimator='kernel', nats=nats,
+                    model=model, state='initial', weights=f'drawn, seed {seed}', seed=seed, block=name, tensor=tensor,
+                    place=0, stride=8, keeps_shape=True, noise=noise, estimator='kernel', nats=nats,
                     explained_out=0.5 + 0.25 * tensor))
     write_rows(tmp_path / 'information.csv', rows)
     write_rows(tmp_path / 'probes.csv', [
-        dict(model=model, state='initial', weights='drawn', seed=seed, block=name, place=place, stride=8,
+        dict(model=model, state='initial', weights=f'drawn, seed {seed}', seed=seed, block=name, place=place, stride=8,
              top1=50 + 10 * place + seed + (model == 'wide'), pixels=0.5)
         for seed in range(3) for model in ('wide', 'narrow') for place, name in enumerate('ab')])
     return tmp_path
@@ -81,6 +81,15 @@ def test_information(information, words):
     lines = words(information, 'wide', 'narrow:1', '--shared')
     assert 'initial all 0.50 to 0.50 0 2 2 0.50 0.75'.split() in lines  # of block a alone
     assert 'initial top-1 stride 8 b b 62.0 61.0 +1.0 +1.0 +1.0'.split() in lines  # of the last block
+
+
+def test_one_training_is_called_so(gradients, words):
+    assert not any('training.' in line for line in words(gradients, 'one', 'two'))
+    rows = compare.read(gradients / 'blocks.csv')
+    write_rows(gradients / 'blocks.csv', [
+        dict(row, weights=f'seed {row["seed"]}' if row['model'] == 'one' else 'drawn') for row in rows])
+    lines = [' '.join(line) for line in words(gradients, 'one', 'two') if 'training.' in line]
+    assert lines == ['two, initial: one training. The interval is too narrow, for seeds choose images alone.']
 
 
 def test_what_is_not_there(information, tmp_path, words):

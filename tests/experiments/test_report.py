@@ -22,11 +22,25 @@ def test_sentence_on_pairs():
     assert report.describe_pairs('it', 'points', {1: 71}, {1: 70}).startswith('Too few pairs of runs')
 
 
-@pytest.mark.parametrize('theirs', [[], [[(1, 50.0), (2, 60.0)]]])
-def test_picture(tmp_path, theirs):
-    logs = dict(ours=[[(1, 51.0), (2, 61.0)], [(1, 52.0), (2, 63.0)]], theirs=theirs)
-    report.draw_comparison(tmp_path / 'comparison.png', logs, 'top-1', 'top-1', 100)
+@pytest.mark.parametrize('theirs, effects', [
+    ({}, []),
+    ({2: [(1, 50.0), (2, 60.0)]}, []),  # one pair has no interval
+    ({2: [(1, 50.0), (2, 60.0)], 1: [(1, 50.0), (2, 60.0)]}, [(2.0, 1.0)]),  # pairs share a seed: 61 - 60 and 63 - 60
+])
+def test_picture(tmp_path, monkeypatch, theirs, effects):
+    drawn = []
+    monkeypatch.setattr(
+        report, 'plot_effect', lambda axes, place, effect, color: drawn.append((effect.mean, effect.error)))
+    logs = dict(ours={1: [(1, 51.0), (2, 61.0)], 2: [(1, 52.0), (2, 63.0)]}, theirs=theirs)
+    report.draw_comparison(tmp_path / 'comparison.png', logs, 'top-1', 'points')
     assert (tmp_path / 'comparison.png').read_bytes().startswith(b'\x89PNG')
+    assert drawn == effects
+
+
+def test_copy_of_a_data_set_is_called_so():
+    rows = [dict(data='cifar10, 10 classes')] * 2
+    assert report.describe_data_sets(rows).startswith('cifar10, 10 classes.\nThe images of cifar10 are JPEG')
+    assert report.describe_data_sets([dict(data='digits')]) == 'digits.'
 
 
 def test_machines_and_options():

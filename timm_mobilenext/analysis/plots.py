@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..shared.style import FAINT, INK, plot_text, RIGHT, WRONG
+from ..shared.style import FAINT, INK, NETWORKS, plot_text
 from .tables import mean_and_spread, Rows, states
 
 __all__ = ['draw_gradients', 'draw_information']
 
 _Line = TypeVar('_Line')
-_COLORS = RIGHT, WRONG, '#6d28d9', '#1d4ed8', '#a16207', '#be185d'
 _KINDS = 'pointwise', 'depthwise', 'convolution', 'linear', 'norm', 'other'
 _LINES = dict(gaussian='-', kernel=':')  # style of each estimator's line
 
@@ -28,7 +27,7 @@ def _dress(axes: Any, heading: str, label: str = '') -> None:
 
 
 def _colors(lines: Iterable[_Line]) -> Dict[_Line, str]:
-    return {line: _COLORS[i % len(_COLORS)] for i, line in enumerate(dict.fromkeys(lines))}
+    return {line: NETWORKS[i % len(NETWORKS)] for i, line in enumerate(dict.fromkeys(lines))}
 
 
 def _log_scale(axes: Any) -> None:

@@ -153,13 +153,15 @@ def make_card(name: str) -> str:
     full_name = f'{architecture}.{cfg.tag}' if has_weights else name
     accuracy = re.match(r'(\S+) top-1 ([\d.]+)(?:, top-5 ([\d.]+))? (.+)', cfg.notes[0])
     dataset, top1, top5, whose = accuracy.groups() if accuracy else ('ImageNet-1k', None, None, '')
-    dataset_id = {'CIFAR-10': 'uoft-cs/cifar10', 'ImageNet-1k': 'imagenet-1k'}[dataset]  # on the Hub
+    # ImageNet's id is that of the Hub, which does not have our copy of CIFAR-10
+    dataset_id = {'CIFAR-10': 'cifar10-jpeg', 'ImageNet-1k': 'imagenet-1k'}[dataset]
     figures = {key: float(value) for key, value in (('Top-1', top1), ('Top-5', top5)) if value}
     results: List[EvalResult] = []
     if cfg.file:
         weights = (
             f'The weights ({Path(cfg.file).stat().st_size / 1e6:.1f} MB) come with the package and need no network.'
-            " They were trained from scratch by timm's train.py with the recipe [train.yaml](train.yaml).")
+            " They were trained from scratch by timm's train.py with the recipe [train.yaml](train.yaml)."
+            f' {cfg.notes[1]}.')
         results = make_results(figures, dataset, dataset_id, 'test', whose)
     elif cfg.url:
         weights = (
@@ -188,7 +190,7 @@ def make_card(name: str) -> str:
               f' from timm-mobilenext, a plugin of timm.\n\n{weights}',
         license=cfg.license,
         facts=facts,
-        datasets=[dataset_id],
+        datasets=None if cfg.file else [dataset_id],
         results=results,
         label_names=cfg.label_names and list(cfg.label_names),
         pretrained=has_weights,

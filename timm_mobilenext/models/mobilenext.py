@@ -271,7 +271,11 @@ def _cifar10_cfg(file: str, top1: float, top5: float, **kwargs: Any) -> Dict[str
         # an image of CIFAR-10 shows its whole object, so a photograph is not cropped either
         num_classes=10, input_size=(3, 64, 64), pool_size=(2, 2), crop_pct=1.0, crop_mode='squash',
         label_names=('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck'),
-        notes=(f"CIFAR-10 top-1 {top1}, top-5 {top5} by timm's validate.py",),
+        notes=(
+            f"CIFAR-10 top-1 {top1}, top-5 {top5} by timm's validate.py",
+            'The images to train and to measure on were a copy of CIFAR-10 as JPEG of quality 75, with colors at half'
+            ' the resolution, and not the lossless original',
+        ),
         **kwargs,
     )
 

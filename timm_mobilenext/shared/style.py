@@ -8,9 +8,11 @@ from typing import Any
 
 from PIL import ImageFont
 
-__all__ = ['dress_curves', 'FAINT', 'INK', 'legible', 'load_font', 'plot_text', 'RIGHT', 'WRONG']
+__all__ = ['dress_curves', 'FAINT', 'INK', 'legible', 'load_font', 'NETWORKS', 'plot_text', 'RIGHT', 'WRONG']
 
 INK, FAINT, RIGHT, WRONG = '#1f2933', '#a5b1bd', '#0f766e', '#c2410c'
+# networks side by side, in this order: neither right nor wrong, and told apart by the colour-blind
+NETWORKS = '#1d4ed8', '#c98a04', '#be185d', '#64748b', '#6d28d9', '#0e7490'
 
 _PROBE = 20  # pixels of the font that is asked for its characters
 

@@ -1,0 +1,79 @@
+"""What the runs came to, from rows alone: the differences in docs/why.md, and its figures that no report has."""
+import math
+from pathlib import Path
+from typing import Dict, Iterator, Tuple
+
+import numpy as np
+
+from experiments.runs import read_rows
+from experiments.statistics import Effect, pool, POWER, power, smallest_effect, stratified_effect, unpaired_effect
+
+RESULTS = Path(__file__).parent.parent / 'results'
+WHY = RESULTS / 'why'
+MODELS = 'mobilenext_075', 'mobilenetv2_075'
+PLANNED = 16  # runs of the headline
+SECOND = 3, 4, 5, 6  # seeds of wide and narrow that ran on the second machine, the third of wide there once more
+
+
+def read_arms(again: bool = False) -> Dict[str, Dict[int, float]]:
+    """Top-1 by seed of each arm of the ablations, with the run that was trained again in place of the first."""
+    arms: Dict[str, Dict[int, float]] = {}
+    for row in read_rows(WHY / 'ablations.csv') + (read_rows(WHY / 'again' / 'ablations.csv') if again else []):
+        arms.setdefault(row['arm'], {})[int(row['seed'])] = float(row['top1'])
+    return arms
+
+
+def lead(arms: Dict[str, Dict[int, float]], *pairs: Tuple[str, str], seeds: Tuple[int, ...] = ()) -> Effect:
+    """The first arm less the second, by pairs of one seed, as the mean of all widths."""
+    return stratified_effect([
+        [arms[first][seed] - arms[second][seed] for seed in sorted(arms[first].keys() & arms[second].keys())
+         if not seeds or seed in seeds] for first, second in pairs])
+
+
+def cifar10() -> Effect:
+    """The networks trained on CIFAR-10, by pairs of one seed."""
+    files = {model: sorted((RESULTS / 'training').glob(f'final-{model}-*.csv')) for model in MODELS}
+    ours, theirs = ([float(read_rows(file)[-1]['eval_top1']) for file in files[model]] for model in MODELS)
+    return stratified_effect([[first - second for first, second in zip(ours, theirs, strict=True)]])
+
+
+def best_rate(model: str) -> float:
+    """The peak of the parabola through top-1 over the logarithm of the rate, of the pilots on CIFAR-10."""
+    files = {rate: RESULTS / 'training' / f'pilot-{model}-authors-lr{rate:g}-seed0.csv' for rate in (0.1, 0.4, 1.0)}
+    top1 = [float(read_rows(file)[-1]['eval_top1']) for file in files.values()]
+    square, line, _ = np.polyfit(np.log(list(files)), top1, 2)
+    return float(np.exp(-line / (2 * square)))
+
+
+def headline() -> Tuple[Effect, int]:
+    """The networks trained on Tiny ImageNet, and how many runs have ended."""
+    rows = read_rows(RESULTS / 'tin100' / 'runs.csv')
+    rows = [row for row in rows if (row['stage'], row['repeat']) == ('final', '0')]
+    ours, theirs = ([float(row['top1']) for row in rows if row['model'] == model] for model in MODELS)
+    pooled = pool([ours, theirs])
+    assert pooled
+    return unpaired_effect(ours, theirs, pooled), len(ours) + len(theirs)
+
+
+def show(effect: Effect) -> str:
+    return f'{effect.mean:+.2f} points, {effect.low:+.2f} to {effect.high:+.2f}'
+
+
+def figures() -> Iterator[Tuple[str, str]]:
+    """What the page says and no report has."""
+    first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
+    widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
+    yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))
+    yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
+    yield 'both widths, with the run that was repeated', show(lead(second, *widths))
+    yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
+    yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
+    spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
+    yield 'pairs that show 0.6 points with a power of 80 %', str(next(
+        pairs for pairs in range(6, 1000) if power(0.6, spread / math.sqrt(pairs), pairs - 1) >= POWER))
+    for model in MODELS:
+        yield f'best learning rate of {model} on CIFAR-10, by its pilots', f'{best_rate(model):.2f}'
+    lead_of_wide = lead(first, *widths)
+    for what, effect in (
+            ('before less after', place), ('CIFAR-10, three pairs', cifar10()), ('wide less narrow', lead_of_wide)):
+        yield f'smallest effect with a power of 80 %, {what}', f'{smallest_effect(effect.error, effect.freedom):.1f}'

@@ -1,0 +1,50 @@
+"""docs/why.md says what the rows say, and its pictures are drawn from them."""
+import re
+
+import pytest
+from PIL import Image
+
+why = pytest.importorskip('experiments.why', reason='needs scipy and matplotlib, of the extra demo')
+evidence = pytest.importorskip('experiments.evidence', reason='needs scipy and matplotlib, of the extra demo')
+
+pytestmark = pytest.mark.tools
+PAGE = (why.DOCS / 'why.md').read_text(encoding='utf-8')
+WORDS = ' '.join(PAGE.split())
+
+
+@pytest.mark.parametrize('what, value', list(evidence.figures()))
+def test_figures_stand_in_the_page(what, value):
+    numbers = re.findall(r'[+-]?\d+(?:\.\d+)?(?: to [+-]\d+\.\d+)?', value)
+    assert numbers and all(re.search(rf'(?<![\d.]){re.escape(number)}(?![\d.]*\d)', WORDS) for number in numbers)
+
+
+def test_effects_of_the_page():
+    shown = evidence.show(evidence.cifar10()).partition(' points, ')
+    assert f'{shown[0]} ({shown[2]})' in WORDS
+    arms = evidence.read_arms()
+    for pairs in (('before', 'after'),), (('wide', 'narrow'), ('wide-050', 'narrow-050')):
+        shown = evidence.show(evidence.lead(arms, *pairs)).partition(' points, ')
+        assert f'{shown[0]} ({shown[2]})' in WORDS
+
+
+def test_pairs_share_a_seed():
+    # seeds 2 and 3: differences 1 and 3, mean 2, an error of 1, t of 1 degree 12.706
+    arms = dict(one={1: 9.0, 2: 5.0, 3: 7.0}, two={4: 1.0, 3: 4.0, 2: 4.0})
+    effect = evidence.lead(arms, ('one', 'two'))
+    assert effect.mean == 2 and effect.high == pytest.approx(2 + 12.706, abs=1e-3)
+    arms['two'][1] = 0.0
+    assert evidence.lead(arms, ('one', 'two'), seeds=(2, 3)) == effect
+    assert evidence.lead(arms, ('one', 'two')).mean == pytest.approx(13 / 3)
+
+
+def test_page_shows_each_picture_once():
+    assert sorted(re.findall(r'\(why-(\w+)\.png\)', PAGE)) == sorted(why.PICTURES)
+
+
+@pytest.mark.parametrize('name', why.PICTURES)
+def test_picture(name, tmp_path):
+    why.draw(name, tmp_path)
+    for file in (tmp_path / f'why-{name}.png', why.DOCS / f'why-{name}.png'):
+        assert file.stat().st_size < 120_000
+        with Image.open(file) as picture:
+            assert picture.width == 2 * 880 and picture.mode == 'P'

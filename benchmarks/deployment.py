@@ -229,10 +229,10 @@ def write_files(engine, precision, sources, cifar10, folder):
     for name in engine.networks:
         source = sources[name]
         target = folder / source.name / f'network{engine.suffix}'
-        if target.exists():  # another engine loads the same files
+        if target.exists():  # for another engine that loads the same, or by an earlier run
             files[name] = target
             continue
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if precision == 'int8':
             photographs = folder.parents[1] / 'images'
             calibration = cifar10 / 'train' if name == SHIPPED else photographs
@@ -261,6 +261,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('cifar10', type=Path, help='folder with train and validation, folders of images by class')
     parser.add_argument('--engines', nargs='+', default=list(ENGINES), choices=ENGINES, help='which, default all')
+    parser.add_argument('--files', type=Path, help='folder to keep the files in, from which another run goes on')
     parser.add_argument('--rounds', type=int, default=60, help='rounds in which the candidates take turns')
     parser.add_argument('--repeats', type=int, default=5, help='calls a round')
     parser.add_argument('--output', type=Path, default=Path(__file__).with_suffix('.csv'), help='CSV file to write')
@@ -277,8 +278,8 @@ def main():
     accuracy = Accuracy(args.cifar10)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        shutil.copytree(ROOT / 'timm_mobilenext' / 'photographs', folder / 'images' / 'all')
+        folder = args.files or Path(temporary)
+        shutil.copytree(ROOT / 'timm_mobilenext' / 'photographs', folder / 'images' / 'all', dirs_exist_ok=True)
         sources = {name: folder / 'sources' / name.replace('.', '-') for name in PEERS}
         sizes = {name: write_source(name, source) for name, source in sources.items()}
         runs = []  # what is written first, and timed then, when nothing else has to run

@@ -109,6 +109,13 @@ def test_every_format_takes_every_source(source, format_name, folder):
     assert similarity > 0.99 if format_name == 'openvino' else similarity == 1  # in bfloat16, see the page's traps
 
 
+@pytest.mark.parametrize('model', ['mobilenext_100_id050', 'mobilenext_100_ca', 'mobilenext_s', 'mobilenext_l_ghost'])
+def test_every_kind_of_block_goes_to_ncnn(model, tmp_path):
+    """Its converter knows the fewest operators, and writes what it does not know as it is."""
+    lines = export('ncnn', tmp_path, f'timmx export ncnn {model} --no-fp16 --input-size 3 64 64')
+    assert any(re.fullmatch(VERIFIED, line) for line in lines)
+
+
 @pytest.mark.parametrize('format_name', ['onnx', 'openvino', 'executorch'])
 def test_any_batch(format_name, folder, tmp_path):
     """Three images at once, by the options of the page's table and the page's program."""

@@ -318,7 +318,7 @@ class SandglassBlock(nn.Module):
         if self.has_skip:
             x = self.drop_path(x)
             if self.skip_mask is not None:
-                x = torch.addcmul(x, shortcut, self.skip_mask.to(x.dtype))
+                x = x + shortcut * self.skip_mask.to(x.dtype)  # not addcmul, which pnnx lacks
             else:
                 x = x + shortcut
         return x

@@ -29,11 +29,6 @@ os.environ['OMP_NUM_THREADS'] = '1'
 import numpy as np
 import torch
 
-import timm
-from timm.data import create_transform, ImageDataset, resolve_data_config
-from timm.models import save_for_hf
-from timm.utils.model import reparameterize_model
-
 from benchmarks.rounds import measure
 from benchmarks.runtimes import load_executorch, load_litert, load_ncnn, load_onnx, load_openvino
 
@@ -56,6 +51,9 @@ HEADER = (
 
 
 def load_eager(folder, is_folded=False, is_compiled=False, dtype=torch.float32):
+    import timm  # not above: each timed process would import it, too
+    from timm.utils.model import reparameterize_model
+
     model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
     if is_folded:
         model = reparameterize_model(model)
@@ -80,6 +78,9 @@ def load_aot(file):
 
 
 def write_aot(folder, file):
+    import timm
+    from timm.data import resolve_data_config
+
     model = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
     image = torch.zeros(1, *resolve_data_config(model=model)['input_size'])
     with torch.no_grad():
@@ -134,6 +135,10 @@ ENGINES = {
 
 def write_source(name, folder):
     """A Hub folder, from which all that follows takes the network."""
+    import timm
+    from timm.data import resolve_data_config
+    from timm.models import save_for_hf
+
     if name == SHIPPED:
         model = timm.create_model(name, pretrained=True)
     elif PEERS[SHIPPED] == name:
@@ -203,6 +208,9 @@ class Accuracy:
     """What the shipped network says of photographs and of CIFAR-10, beside PyTorch in float32."""
 
     def __init__(self, cifar10):
+        import timm
+        from timm.data import create_transform, ImageDataset, resolve_data_config
+
         model = timm.create_model(SHIPPED, pretrained=True).eval()
         transform = create_transform(**resolve_data_config(model=model))
         photographs = ImageDataset(str(ROOT / 'timm_mobilenext' / 'photographs'), transform=transform)

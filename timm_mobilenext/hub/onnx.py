@@ -147,7 +147,7 @@ def quantize_onnx(exported: Path, file: Path, images: Iterable[torch.Tensor]) ->
         file: File to write.
         images: Batches of images to calibrate on, as the network takes them.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static, QuantType
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):
@@ -159,7 +159,10 @@ def quantize_onnx(exported: Path, file: Path, images: Iterable[torch.Tensor]) ->
     with TemporaryDirectory(prefix='timm-mobilenext-') as folder, _quietly():
         prepared = Path(folder, 'prepared.onnx')
         quant_pre_process(str(exported), str(prepared))
-        quantize_static(str(prepared), str(file), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+        # between layers 8 bits without a sign: with one, ONNX Runtime leaves the layers beside a shortcut in float32
+        quantize_static(
+            str(prepared), str(file), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+            activation_type=QuantType.QUInt8)
 
 
 def write_onnx_folder(folder: Path, model: Any, calibration: Path, console: Console) -> None:

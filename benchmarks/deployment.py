@@ -308,7 +308,8 @@ def main():
                 size = sum(inner.stat().st_size for inner in file.parent.rglob('*') if inner.is_file())
                 is_file = file != sources[name]  # PyTorch itself takes the weights alone
                 accuracies = judged.get(name, ('', '', ''))
-                rows.append((engine_name, precision, name, size if is_file else '', *accuracies, *figures[name]))
+                shown = 'bfloat16' if torch.bfloat16 in ENGINES[engine_name].arguments else precision
+                rows.append((engine_name, shown, name, size if is_file else '', *accuracies, *figures[name]))
                 print(form.format(*rows[-1]), flush=True)
     with args.output.open('w', newline='') as f:
         csv.writer(f, lineterminator='\n').writerows((HEADER, *rows))

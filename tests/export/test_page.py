@@ -103,7 +103,7 @@ def test_every_format_takes_every_source(source, format_name, folder):
     """The page shows the two with ONNX."""
     for_onnx, = (command for command in find_commands('onnx') if ('--checkpoint' in command) == (source == 'checkpoint')
                  and SHIPPED not in command)
-    command = for_onnx.replace('export onnx', f'export {format_name}').replace('digits.onnx', 'digits.xml')
+    command = for_onnx.replace('export onnx', f'export {format_name}').replace('digits.onnx', f'{format_name}.xml')
     lines = export(format_name, folder, command)
     similarity, = (float(found[1]) for line in lines if (found := re.fullmatch(VERIFIED, line)))
     assert similarity > 0.99 if format_name == 'openvino' else similarity == 1  # in bfloat16, see the page's traps

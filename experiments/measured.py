@@ -14,10 +14,12 @@ WORDS = ('model', 'state', 'weights', 'block', 'group', 'kind', 'estimator')
 
 def read(file: Path) -> List[Dict[str, Any]]:
     """Rows of an instrument, with their numbers."""
-    return [
-        {key: value if key in WORDS else value == 'True' if key == 'keeps_shape' else float(value)
-         for key, value in row.items()}
-        for row in read_rows(file)]
+    def parse(key: str, value: str) -> Any:
+        if key in WORDS or key == 'stride' and value == 'all':
+            return value
+        return value == 'True' if key == 'keeps_shape' else int(value) if key in ('place', 'tensor') else float(value)
+
+    return [{key: parse(key, value) for key, value in row.items()} for row in read_rows(file)]
 
 
 def select(rows: Rows, **values: Any) -> List[Dict[str, Any]]:
@@ -37,12 +39,7 @@ def by_seed(rows: Rows, key: str, geometric: bool = False, within: Optional[str]
 def redraw(folder: Path) -> None:
     """Draw again what an instrument measured, networks in the order of their colors."""
     def rows(name: str) -> List[Dict[str, Any]]:
-        numbers: Dict[str, Any] = dict(
-            place=int, tensor=int, keeps_shape='True'.__eq__,
-            stride=lambda text: text if text == 'all' else float(text))
-        return sorted((
-            {key: value if key in WORDS else numbers.get(key, float)(value) for key, value in row.items()}
-            for row in read_rows(folder / f'{name}.csv')), key=lambda row: ORDER.index(row['model']))
+        return sorted(read(folder / f'{name}.csv'), key=lambda row: ORDER.index(row['model']))
 
     is_gradients = (folder / 'blocks.csv').is_file()
     file = folder / ('gradients.png' if is_gradients else 'information.png')

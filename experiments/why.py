@@ -15,7 +15,6 @@ from experiments.blocks import draw_depthwise, draw_shortcut
 from experiments.evidence import cifar10, figures, headline, lead, MODELS, PLANNED, read_arms, SECOND, WHY
 from experiments.measured import read, redraw, select
 from experiments.report import dress, NARROW, NONE, OURS, plot_effect, plot_means, save, THEIRS
-from experiments.runs import read_rows
 from timm_mobilenext.analysis.tables import mean_and_spread
 from timm_mobilenext.shared.style import FAINT, INK
 
@@ -88,15 +87,15 @@ def draw_slopes(figure: Figure) -> str:
 
 def draw_passed(figure: Figure) -> str:
     axes, lines = figure.subplots(), {}
-    rows = read_rows(WHY / 'arms-information-64' / 'ranking.csv')
+    rows = read(WHY / 'arms-information-64' / 'ranking.csv')
     for name, model, tensor, color in (
-            ('wide: MobileNeXt', 'wide', '0', OURS), ('narrow', 'narrow', '1', NARROW),
-            ('MobileNetV2\'s block', 'inverted', '0', THEIRS)):
-        own = select(rows, model=model, tensor=tensor, state='after epoch 8', noise='0.3', estimator='kernel')
-        values = {row['stride']: (float(row['nats']), float(row['deviation'])) for row in own}
+            ('wide: MobileNeXt', 'wide', 0, OURS), ('narrow', 'narrow', 1, NARROW),
+            ('MobileNetV2\'s block', 'inverted', 0, THEIRS)):
+        own = select(rows, model=model, tensor=tensor, state='after epoch 8', noise=0.3, estimator='kernel')
+        values = {row['stride']: (row['nats'], row['deviation']) for row in own}
         lines[name] = color, [
             (nats, nats - deviation, nats + deviation)
-            for nats, deviation in map(values.__getitem__, ('8', '16', '32', 'all'))]
+            for nats, deviation in map(values.__getitem__, (8, 16, 32, 'all'))]
     plot_means(axes, ('stride 8', 'stride 16', 'stride 32', 'mean'), lines, style='o')
     axes.set(ylabel='information, nats', ylim=(40, 70))
     axes.legend(frameon=False, ncols=3, loc='upper center')

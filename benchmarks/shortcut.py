@@ -1,6 +1,6 @@
 """Forms of the partial shortcut, in the engines that run networks on phones and servers, float32 and int8.
 
-    pip install onnxruntime openvino nncf executorch torchao
+    pip install 'timm-mobilenext[onnx]' openvino nncf executorch torchao
     python -m benchmarks.shortcut                 # prints the table, writes benchmarks/shortcut.csv
 
 One thread, one image of 224 px. The weights are those of a new network, for they do not change the time, and neither
@@ -22,6 +22,7 @@ import torch
 import timm
 
 from benchmarks.rounds import measure
+from benchmarks.runtimes import load_onnx, load_openvino
 
 FULL, PARTIAL, V2 = 'mobilenext_100', 'mobilenext_100_id050', 'mobilenetv2_100'
 SHAPE = (1, 3, 224, 224)
@@ -61,27 +62,16 @@ def eager(*network):
 
 
 def onnx_runtime(is_int8, *network):
-    import onnxruntime
-    from onnxruntime.quantization import CalibrationDataReader, quant_pre_process, quantize_static
-
-    class Images(CalibrationDataReader):
-        images = iter([{'x': torch.randn(SHAPE).numpy()} for _ in range(4)])
-
-        def get_next(self):
-            return next(self.images, None)
+    from timm_mobilenext.hub.onnx import export_onnx, quantize_onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        file = f'{folder}/float32.onnx'
-        torch.onnx.export(create(*network), (torch.randn(SHAPE),), file, input_names=['x'], dynamo=True)
+        file, int8 = Path(folder, 'float32.onnx'), Path(folder, 'int8.onnx')
+        export_onnx(create(*network), file)
         if is_int8:
-            quant_pre_process(file, f'{folder}/prepared.onnx')
-            file = f'{folder}/int8.onnx'
-            quantize_static(f'{folder}/prepared.onnx', file, Images(), per_channel=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(file, options, providers=['CPUExecutionProvider'])
-    inputs = {'x': torch.randn(SHAPE).numpy()}
-    return lambda: session.run(None, inputs)
+            quantize_onnx(file, int8, [torch.randn(SHAPE) for _ in range(4)])
+        session = load_onnx(int8 if is_int8 else file)
+    x = torch.randn(SHAPE).numpy()
+    return lambda: session(x)
 
 
 def openvino(is_int8, *network):
@@ -91,8 +81,7 @@ def openvino(is_int8, *network):
     if is_int8:
         import nncf
         model = nncf.quantize(model, nncf.Dataset([torch.randn(SHAPE).numpy() for _ in range(4)]))
-    config = {'INFERENCE_NUM_THREADS': 1, 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
-    compiled = openvino.compile_model(model, 'CPU', config)
+    compiled = load_openvino(model)
     x = torch.randn(SHAPE).numpy()
     return lambda: compiled(x)
 

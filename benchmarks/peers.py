@@ -1,8 +1,8 @@
 """What a user would choose: light networks of timm beside ours, in the engines of servers and browsers.
 
-    pip install 'timm-mobilenext[onnx]' openvino matplotlib
-    python -m benchmarks.peers                  # prints the table, writes benchmarks/peers.csv and docs/choose.png
-    python -m benchmarks.peers draw             # the picture again, from benchmarks/peers.csv
+    pip install 'timm-mobilenext[onnx,demo]' openvino
+    python -m benchmarks.peers         # writes benchmarks/peers.csv and docs/choose-*.png, prints the page's table
+    python -m benchmarks.peers draw    # picture and table again, from the rows
 
 imagenet.csv has the top-1 of each network on ImageNet at 224 px and the weights that have it: of ours by the authors,
 of the others the best that timm publishes of weights trained on ImageNet-1k, by its results-imagenet.csv. The weights
@@ -12,6 +12,7 @@ time.
 """
 import argparse
 import csv
+import itertools
 import platform
 import statistics
 import sys
@@ -24,12 +25,13 @@ import torch
 from benchmarks.rounds import measure
 from benchmarks.runtimes import load_onnx, load_openvino
 from timm_mobilenext.shared.files import replacing
-from timm_mobilenext.shared.style import FAINT, INK, RIGHT, WRONG
+from timm_mobilenext.shared.style import FAINT, INK, NETWORKS
 
 HERE = Path(__file__).parent
-PICTURE = HERE.parent / 'docs' / 'choose.png'
+DOCS = HERE.parent / 'docs'
 REFERENCE = 'mobilenetv2_100'
 SIZE = 3, 224, 224
+SIDES = (-6, 'right'), (7, 'left')  # of a point, in points of type: where its name stands, and how it is aligned
 ENGINES = dict(onnx=(load_onnx, 'float32'), onnx_int8=(load_onnx, 'int8'), openvino=(load_openvino, 'float32'))
 HEADER = (
     'network', 'top1', 'weights', 'params', 'macs', 'activations',
@@ -86,6 +88,16 @@ def run(rounds, repeats, output):
         csv.writer(f, lineterminator='\n').writerows((HEADER, *rows))
 
 
+def tabulate(rows):
+    """The table of docs/choose.md: the networks by their time."""
+    headings = 'network', 'parameters', 'MACs', 'ms', 'time', 'int8', 'OpenVINO', 'top-1', 'weights'
+    cells = (
+        (f'`{row["network"]}`', f'{int(row["params"]) / 1e6:.2f}M', f'{int(row["macs"]) / 1e6:.0f}M', row['onnx_ms'],
+         *(f'{float(row[f"{engine}_ratio"]):.2f}' for engine in ENGINES), f'{float(row["top1"]):.2f}', row['weights'])
+        for row in sorted(rows, key=lambda row: float(row['onnx_ratio'])))
+    return '\n'.join(f'| {" | ".join(row)} |' for row in (headings, ['---'] * len(headings), *cells))
+
+
 def find_front(points):
     """Those of (cost, top-1, name) that no other beats at the same cost or a lower one, by cost."""
     front = []
@@ -95,35 +107,61 @@ def find_front(points):
     return front
 
 
-def draw(rows, file):
-    """Top-1 over time and over MACs, with the front."""
+def label(axes, place, text, color, sides, taken):
+    """Write a name beside a point, in the place where it hides the fewest of the boxes that are taken."""
+    names = []
+    for (x, side), y in itertools.product(sides, (4, -10, -3, 13, -19, 22, -28)):
+        name = axes.annotate(text, place, xytext=(x, y), textcoords='offset points', ha=side, fontsize=8, color=color)
+        box = name.get_window_extent()
+        is_inside = axes.bbox.x0 < box.x0 and box.x1 < axes.figure.bbox.x1
+        names.append((box.count_overlaps(taken) if is_inside else len(taken), len(names), name, box))
+    _, best, _, box = min(names)
+    taken.append(box)
+    for number, (_, _, name, _) in enumerate(names):
+        if number != best:
+            name.remove()
+
+
+def draw(rows):
+    """Top-1 over time, MACs and parameters, a picture with the front of each."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.8, 9.2), dpi=150)
-    panels = {
-        'onnx_ms': 'milliseconds an image, ONNX Runtime, float32, one thread',
-        'macs': 'million MACs an image of 224 px',
-    }
-    for axes, (key, label) in zip(figure.subplots(2, 1), panels.items(), strict=True):
-        scale = 1e6 if key == 'macs' else 1
-        points = [(float(row[key]) / scale, float(row['top1']), row['network']) for row in rows]
-        front = find_front(points)
-        axes.plot(*zip(*((cost, top1) for cost, top1, _ in front), strict=True), color=FAINT, lw=1.5, zorder=1)
-        for cost, top1, name in points:
-            color = RIGHT if name.startswith('mobilenext') else WRONG if name.startswith('mobilenetv2') else FAINT
-            axes.plot(cost, top1, 'o', color=color, ms=6 if color != FAINT else 4, zorder=2)
-            if (cost, top1, name) in front or color != FAINT and '_id' not in name:
-                is_front = (cost, top1, name) in front
-                axes.annotate(
-                    name, (cost, top1), xytext=(-6, 2) if is_front else (6, -8), textcoords='offset points',
-                    ha='right' if is_front else 'left', fontsize=7.5, color=INK if color == FAINT else color)
-        axes.set_title(f'top-1 on ImageNet, over {label.split(",")[0]}', loc='left', fontsize=11, color=INK)
-        axes.set(xlabel=label, ylabel='top-1 in percent')
-        axes.grid(color=FAINT, alpha=0.3)
-        axes.spines[['top', 'right']].set_visible(False)
-    figure.tight_layout()
-    with replacing(file) as new:
-        figure.savefig(new, format='png')
+    panels = dict(
+        time=('onnx_ms', 'milliseconds an image, ONNX Runtime, float32, one thread', 1),
+        MACs=('macs', 'million MACs an image of 224 px', 1e6),
+        parameters=('params', 'million parameters', 1e6))
+    for what, (key, unit, scale) in panels.items():
+        figure = Figure(figsize=(8.8, 4.8), dpi=100, layout='constrained')
+        draw_front(figure, [(float(row[key]) / scale, float(row['top1']), row['network']) for row in rows], what, unit)
+        with replacing(DOCS / f'choose-{what.lower()}.png') as new:
+            figure.savefig(new, format='png')
+
+
+def draw_front(figure, points, what, unit):
+    """Points of (cost, top-1, name), and their front."""
+    ours, theirs = NETWORKS[:2]
+    axes, front = figure.subplots(), find_front(points)
+    number = sum(name.startswith('mobilenext') for *_, name in front)
+    title = f'Top-1 on ImageNet over {what}: {number or "none"} of ours on the front'
+    axes.set_title(title, loc='left', fontsize=12, color=INK)
+    axes.set(xlabel=unit, ylabel='top-1 in percent')
+    axes.set_xscale('log', base=2)
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.set_xlim(min(points)[0] / 1.3, max(points)[0] * 1.55)  # names need room
+    axes.step(*zip(*(point[:2] for point in front), strict=True), where='post', color=FAINT, lw=2, zorder=1)
+    names, dots = [], []
+    for point in sorted(points, key=lambda point: (point not in front, point)):
+        *place, name = point
+        color = ours if name.startswith('mobilenext') else theirs if name.startswith('mobilenetv2') else FAINT
+        dots += axes.plot(*place, 'o', color=color, ms=7 if point in front else 5, zorder=2)
+        if point in front or color != FAINT and '_id' not in name:
+            names.append((place, name, INK if color == FAINT else color, SIDES if point in front else SIDES[::-1]))
+    axes.grid(color=FAINT, alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.draw_without_rendering()  # from here on, the axes stay where they are
+    taken = [dot.get_window_extent() for dot in dots]
+    for name in names:
+        label(axes, *name, taken)
 
 
 def main():
@@ -140,10 +178,8 @@ def main():
         run(args.rounds, args.repeats, args.output)
     with args.output.open() as f:
         rows = list(csv.DictReader(f))
-    for row in rows:
-        print('{network:36}{top1:>7}{params:>10}{macs:>11}{onnx_ms:>8}{onnx_ratio:>7}{onnx_int8_ratio:>7}'
-              '{openvino_ratio:>7}'.format(**row))
-    draw(rows, PICTURE)
+    print(tabulate(rows))
+    draw(rows)
 
 
 if __name__ == '__main__':

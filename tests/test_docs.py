@@ -1,4 +1,5 @@
-"""Links in the texts: each leads to a file of this repository, and to a heading that this file has."""
+"""Links in the texts lead to files and headings that are there, and a table to choose by is that of its rows."""
+import csv
 import re
 from pathlib import Path
 from typing import List, Set
@@ -56,3 +57,12 @@ def test_links_lead_to_files_and_headings_that_exist(text):
 def test_links_are_found():
     """A pattern that finds nothing would pass the test above."""
     assert {'docs/demo.png', 'docs/models.md'} <= set(find_links(ROOT / 'README.md'))
+
+
+def test_table_to_choose_by_is_that_of_the_rows():
+    peers = pytest.importorskip('benchmarks.peers', reason='needs onnxruntime, of the extra onnx')
+    with (ROOT / 'benchmarks' / 'peers.csv').open() as f:
+        table = peers.tabulate(list(csv.DictReader(f)))
+    page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
+    assert [row for row in table.splitlines() if row not in page] == []
+    assert page.count('\n| `') == table.count('\n| `')

@@ -91,7 +91,7 @@ def draw_network(scheme: str, seed: int, model: str, **kwargs: Any) -> nn.Module
 
 @dataclass(frozen=True)
 class Training:
-    """A training by train.py that has ended.
+    """A training that has ended, by train.py if nothing else is said.
 
     Args:
         folder: Folder of its log, and of its checkpoints in `train/`.
@@ -125,16 +125,29 @@ def train(script: Path, data_dir: Path, folder: Path, network: nn.Module, argume
     Raises:
         SystemExit: The script failed. The message names its log.
     """
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was cut off
-    folder.mkdir(parents=True)
+    make_folder(folder)
     torch.save(network.state_dict(), folder / 'initial.pth')
-    command = [
-        sys.executable, '-P', str(script), '--data-dir', str(data_dir), *arguments,
-        '--initial-checkpoint', str(folder / 'initial.pth'), '--output', str(folder), '--experiment', 'train',
-    ]
+    return start(folder, [
+        '-P', str(script), '--data-dir', str(data_dir), *arguments, '--initial-checkpoint', str(folder / 'initial.pth'),
+        '--output', str(folder), '--experiment', 'train'])
+
+
+def make_folder(folder: Path) -> None:
+    """Make a run's folder anew, without what a run that was cut off left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def start(folder: Path, arguments: Sequence[str]) -> Training:
+    """Run Python on one thread in a process of its own, until it ends. train.log gets what it prints.
+
+    Raises:
+        SystemExit: It failed. The message names the log.
+    """
     started = perf_counter()
     with open(folder / 'train.log', 'w') as log, subprocess.Popen(
-            command, env={**os.environ, **ENVIRONMENT}, stdout=log, stderr=subprocess.STDOUT) as process:
+            [sys.executable, *arguments], env={**os.environ, **ENVIRONMENT}, stdout=log,
+            stderr=subprocess.STDOUT) as process:
         try:
             _, status, usage = os.wait4(process.pid, 0)  # has the CPU time of this process and its loaders alone
         except BaseException:
@@ -142,7 +155,7 @@ def train(script: Path, data_dir: Path, folder: Path, network: nn.Module, argume
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f'train.py ended with {process.returncode}: {folder / "train.log"} says why.')
+        raise SystemExit(f'The training ended with {process.returncode}: {folder / "train.log"} says why.')
     return Training(folder, (perf_counter() - started) / 60, (usage.ru_utime + usage.ru_stime) / 60)
 
 

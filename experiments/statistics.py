@@ -1,9 +1,13 @@
-"""Differences between runs: means, intervals and tests by Student's t, and the effects that could have been shown."""
+"""Differences between runs: means, intervals and tests by Student's t, and the effects that could have been shown.
+
+Beside them, the learning rate that pilots speak for.
+"""
 import math
 import statistics
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
+import numpy as np
 from scipy import optimize, stats
 
 LEVEL, POWER = 0.05, 0.8
@@ -130,3 +134,15 @@ def smallest_effect(error: float, freedom: int, level: float = LEVEL) -> float:
     """
     highest = 2 * stats.t.isf(level / 2, freedom) + 2  # has more power with any number of degrees of freedom
     return error * optimize.brentq(lambda ratio: power(ratio, 1, freedom, level) - POWER, 0, highest)
+
+
+def peak(rates: Sequence[float], scores: Sequence[float]) -> float:
+    """The rate where the least-squares parabola over the rates' logarithm peaks, to two digits.
+
+    It is the best of the rates if the parabola has no peak, or has it outside of them.
+    """
+    a, b, _ = np.polyfit(np.log(rates), scores, 2)
+    rate = math.exp(-b / (2 * a)) if a < 0 else math.inf
+    if not min(rates) <= rate <= max(rates):
+        return rates[int(np.argmax(scores))]
+    return float(f'{rate:.2g}')

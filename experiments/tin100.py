@@ -18,13 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
-
 import timm
 
 from experiments.report import break_options, describe_costs, describe_machines, make_table, mean_and_deviation
 from experiments.runs import add_row, describe_machine, draw_network, find_script, read_rows, Row, train, write_rows
-from experiments.statistics import Effect, holm, LEVEL, pool, smallest_effect, unpaired_effect
+from experiments.statistics import Effect, holm, LEVEL, peak, pool, smallest_effect, unpaired_effect
 from timm_mobilenext.shared.files import replacing
 
 RESULTS = Path(__file__).parent.parent / 'results' / 'tin100'
@@ -130,18 +128,6 @@ def choose(arm: Arm, rows: List[Row]) -> Optional[Tuple[str, float]]:
         scores.setdefault(run.scheme, []).append(float(row['top1']))
     scheme = max(scores, key=lambda scheme: max(scores[scheme]))
     return scheme, peak(LEARNING_RATES, scores[scheme])
-
-
-def peak(rates: Tuple[float, ...], scores: List[float]) -> float:
-    """The rate where the least-squares parabola over the rates' logarithm peaks, to two digits.
-
-    It is the best of the rates if the parabola has no peak, or has it outside of them.
-    """
-    a, b, _ = np.polyfit(np.log(rates), scores, 2)
-    rate = math.exp(-b / (2 * a)) if a < 0 else math.inf
-    if not min(rates) <= rate <= max(rates):
-        return rates[int(np.argmax(scores))]
-    return float(f'{rate:.2g}')
 
 
 def finals(arms: Sequence[Arm], rows: List[Row]) -> List[Run]:

@@ -122,7 +122,7 @@ def test_training_starts_from_the_weights_of_the_network(tmp_path, script):
 
 @needs_script
 def test_failed_training_names_its_log(tmp_path, script):
-    with pytest.raises(SystemExit, match='train.py ended with 3: .*/run/train.log says why.'):
+    with pytest.raises(SystemExit, match='The training ended with 3: .*/run/train.log says why.'):
         runs.train(script, tmp_path / 'data', tmp_path / 'run', torch.nn.Linear(2, 3), ['--fail'])
     assert (tmp_path / 'run' / 'train.log').read_text().startswith(LOG)
 

@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import timm
 
@@ -38,9 +38,26 @@ RECIPE = (
 FINAL_RECIPE = '--model-ema-warmup'
 
 
+# networks that have no name in timm: the network that they are made of, and what is changed
+CHANGED: Mapping[str, Tuple[str, Dict[str, Any]]] = dict(
+    narrow_050=('mobilenext_050', dict(narrow_skip=True)),
+    # without the first add at stride 16 and at stride 32: each stage has as many adds as with narrow shortcuts
+    wide_050_10=('mobilenext_050', dict(arch_def=[
+        ['sg_r1_k3_s2_e2_c96'],
+        ['sg_r1_k3_s1_e6_c144_keepdw'],
+        ['sg_r3_k3_s2_e6_c192'],
+        ['sg_r2_k3_s2_e6_c288_noskip', 'sg_r1_k3_s1_e6_c288'],
+        ['sg_r4_k3_s1_e6_c384'],
+        ['sg_r2_k3_s2_e6_c576_noskip', 'sg_r2_k3_s1_e6_c576'],
+        ['sg_r3_k3_s1_e6_c960'],
+        ['sg_r1_k3_s1_e6_c1280_keepdw_keepc'],
+    ])),
+)
+
+
 @dataclass(frozen=True)
 class Arm:
-    """A network, the number of its runs, and the schemes that its pilots try."""
+    """A network by timm's name or of `CHANGED`, the number of its runs, and the schemes that its pilots try."""
     model: str
     runs: int
     schemes: Tuple[str, ...] = ('authors',)
@@ -77,11 +94,20 @@ TABLES = dict(
         [Arm('mobilenetv2_050', 3), *(Arm(model, 3, BOTH) for model in PEERS)],
         [('mobilenext_050', model) for model in ('mobilenetv2_050', *PEERS)],
         beside=('mobilenext_050',)),
+    shortcut=Table(
+        [Arm('narrow_050', 6), Arm('wide_050_10', 6)],
+        [('narrow_050', 'mobilenext_050'), ('wide_050_10', 'mobilenext_050'), ('narrow_050', 'wide_050_10')],
+        beside=('mobilenext_050',)),
 )
 
 
 RUNS = {arm.model: arm.runs for table in TABLES.values() for arm in table.arms}
 Ended = Mapping[str, List[Row]]  # final rows of each network, without repeats
+
+
+def find_network(model: str) -> Tuple[str, Dict[str, Any]]:
+    """The name of a network in timm, and the arguments that change it."""
+    return CHANGED.get(model, (model, {}))
 
 
 @dataclass(frozen=True)
@@ -102,8 +128,10 @@ class Run:
     def arguments(self) -> List[str]:
         is_pilot = self.stage == 'pilot'
         epochs, split, interval = (PILOT_EPOCHS, 'tune', 3) if is_pilot else (EPOCHS, 'validation', 4)
+        name, kwargs = find_network(self.model)
+        changes = ['--model-kwargs', *(f'{key}={value}' for key, value in kwargs.items())] if kwargs else []
         return [
-            '--model', self.model, *RECIPE.split(), '--lr', f'{self.lr:g}', '--epochs', str(epochs),
+            '--model', name, *changes, *RECIPE.split(), '--lr', f'{self.lr:g}', '--epochs', str(epochs),
             '--seed', str(self.seed), '--val-split', split, '--val-interval', str(interval),
             *([] if is_pilot else [FINAL_RECIPE]),  # without it, the average is blind: experiments/README.md
         ]
@@ -162,7 +190,8 @@ def plan(name: str, rows: List[Row]) -> List[Run]:
 
 def execute(run: Run, script: Path, data_dir: Path, output: Path, results: Path) -> None:
     """Train, and keep the row once the training has ended."""
-    network = draw_network(run.scheme, run.seed, run.model, num_classes=NUM_CLASSES)
+    name, kwargs = find_network(run.model)
+    network = draw_network(run.scheme, run.seed, name, num_classes=NUM_CLASSES, **kwargs)
     training = train(script, data_dir, output / run.name, network, run.arguments)
     epochs = training.epochs()
     write_rows(results / 'epochs' / f'{run.name}.csv', epochs)
@@ -278,7 +307,9 @@ def describe_table(name: str, rows: List[Row], ended: Ended) -> str:
 @cache
 def describe_network(model: str) -> Tuple:
     """A network, and what it costs."""
-    return f'`{model}`', *describe_costs(timm.create_model(model, num_classes=NUM_CLASSES, device='meta'), IMG_SIZE)
+    name, kwargs = find_network(model)
+    network = timm.create_model(name, num_classes=NUM_CLASSES, device='meta', **kwargs)
+    return f'`{model}`', *describe_costs(network, IMG_SIZE)
 
 
 def describe_pilots(table: Table, rows: List[Row]) -> Iterator[Tuple]:

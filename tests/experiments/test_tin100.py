@@ -1,9 +1,12 @@
 """The plan on Tiny ImageNet is the one that was written down, and the report says what its rows say."""
+import argparse
 import math
 import shlex
 import sys
 
 import pytest
+
+import timm
 
 from experiments.runs import write_rows
 
@@ -211,3 +214,32 @@ def test_run_continues_where_it_was(tmp_path, call, monkeypatch):
     assert ',16,20.36,3.359,21.5,3.1,' in rows[-1]
     epochs = (tmp_path / 'results' / 'epochs' / f'{names[-1]}.csv').read_text()
     assert epochs == 'epoch,loss,top1,ema_loss,ema_top1\n16,3.359,20.36,3.1,21.5\n'
+
+
+def count_adds(arguments):
+    """Adds in each stage of the network that train.py makes of arguments."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--model')
+    parser.add_argument('--model-kwargs', nargs='*', default={}, action=timm.utils.ParseKwargs)
+    given, _ = parser.parse_known_args(arguments)
+    network = timm.create_model(given.model, **given.model_kwargs)
+    return [sum(block.has_skip for block in stage) for stage in network.blocks], list(network.state_dict())
+
+
+def test_place_and_number_of_adds_are_told_apart():
+    table = tin100.TABLES['shortcut']
+    adds, keys = zip(*(count_adds(tin100.Run('pilot', model, 'authors', 0.1, 0).arguments) for model in table.models),
+                     strict=True)
+    assert [*zip(table.models, map(sum, adds), strict=True)] == [
+        ('mobilenext_050', 12), ('narrow_050', 10), ('wide_050_10', 10)]
+    assert adds[1] == adds[2]  # in each stage
+    assert keys[0] == keys[1] == keys[2]
+
+
+def test_report_on_changed_networks(tmp_path, call):
+    rows = pilot_rows('attention') + pilot_rows('shortcut')
+    write_rows(tmp_path / 'runs.csv', rows + final_rows('shortcut', rows, lambda run: 40 + run.seed % 3))
+    text = call(tin100, 'report', '--results', tmp_path)
+    costs = {tuple(cells(text, f'`{model}`')[1:3]) for model in tin100.TABLES['shortcut'].models}
+    assert len(costs) == 1
+    assert cells(text, '`narrow_050` less `wide_050_10`')[1] == '+0.00'

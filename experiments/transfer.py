@@ -139,8 +139,12 @@ def plan(task: str, rows: List[Row]) -> List[Run]:
 
 
 def find_checkpoint(pretrained: Path, model: str, seed: int) -> Optional[Path]:
-    """The last weights of the headline's training, None while there are none."""
-    return next(iter(pretrained.glob(f'final-{model}-*-seed{seed}/train/last.pth.tar')), None)
+    """The last weights of the headline's training, None before it has ended."""
+    for file in pretrained.glob(f'final-{model}-*-seed{seed}/train/last.pth.tar'):
+        checkpoint = read_checkpoint(file)
+        if checkpoint['epoch'] + 1 == checkpoint['args'].epochs:
+            return file
+    return None
 
 
 def split_signs(data_dir: Path, folder: Path) -> None:

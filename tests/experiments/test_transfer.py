@@ -3,6 +3,7 @@ import json
 import math
 import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -120,10 +121,13 @@ print('Test: [   0/0]  Time: 1.0  Loss:  0.2 ( 0.2500)  Acc@1: 90.0 ( 91.2500)  
     file = tmp_path / 'pretrained' / f'final-{OURS}-authors-lr0.23-seed2' / 'train' / 'last.pth.tar'
     file.parent.mkdir(parents=True)
     averaged = {key: value + 1 for key, value in network.state_dict().items()}
-    torch.save(dict(state_dict=network.state_dict(), state_dict_ema=averaged), file)
+    weights = dict(state_dict=network.state_dict(), state_dict_ema=averaged)
+    torch.save(dict(weights, epoch=14, args=Namespace(epochs=16)), file)
     arguments = [
         'run', 'signs', '--timm', script.parent, '--data-dir', tmp_path / 'data', '--pretrained',
         tmp_path / 'pretrained', '--output', tmp_path / 'output', '--results', tmp_path / 'results']
+    assert '8 runs wait for their training.' in call(transfer, *arguments)  # it has not ended
+    torch.save(dict(weights, epoch=15, args=Namespace(epochs=16)), file)
     assert '4 runs wait for their training.' in call(transfer, *arguments)  # the pilots of the other network
     rows = (tmp_path / 'results' / 'signs.csv').read_text().splitlines()
     assert len(rows) == 5 and all(',91.25,0.25,' in line for line in rows[1:])

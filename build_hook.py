@@ -1,12 +1,17 @@
-"""Build backend: setuptools' own, with two changes to the wheels that it builds.
+"""Build backend: setuptools' own, with three changes to what it builds.
 
-Start-up files are added at the root of site-packages, for which setuptools has no declarative way. And the links of
-README.md, which are relative to this repository, get its address, so that they work on a registry's page.
+Start-up files are added at the root of site-packages, for which setuptools has no declarative way. The links of
+README.md, which are relative to this repository, get its address, so that they work on a registry's page. And the same
+sources give the same bytes: times are SOURCE_DATE_EPOCH, owners and modes are nobody's. A package for that would be one
+more thing that each build needs.
 """
 import base64
+import gzip
 import hashlib
 import os
 import re
+import tarfile
+import time
 import zipfile
 from pathlib import Path
 from typing import Dict
@@ -39,22 +44,54 @@ def _record_line(name: str, data: bytes) -> str:
     return f'{name},sha256={digest},{len(data)}\n'
 
 
+def _moment() -> int:
+    """Time of all files in an archive, in seconds since 1970."""
+    return int(os.environ.get('SOURCE_DATE_EPOCH', time.time()))
+
+
 def _complete(wheel: Path) -> None:
     """Rewrite a wheel with the start-up files, the absolute links, and both in its RECORD."""
     rewritten = wheel.with_suffix('.tmp')
     changed: Dict[str, bytes] = {name: text.encode() for name, text in _STARTUP_FILES.items()}
-    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(rewritten, 'w', zipfile.ZIP_DEFLATED) as target:
+
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(rewritten, 'w') as target:
+
+        def _write(name: str, data: bytes) -> None:
+            info = zipfile.ZipInfo(name, time.gmtime(_moment())[:6])
+            info.external_attr = 0o100644 << 16  # nothing in it is executable
+            target.writestr(info, data, zipfile.ZIP_DEFLATED)
+
         for name, data in changed.items():
-            target.writestr(name, data)
-        for info in source.infolist():  # RECORD is the last of them
-            data = source.read(info)
-            if info.filename.endswith('.dist-info/METADATA'):
-                changed[info.filename] = data = _make_links_absolute(data.decode()).encode()
-            elif info.filename.endswith('.dist-info/RECORD'):
+            _write(name, data)
+        for name in source.namelist():  # RECORD is the last of them
+            data = source.read(name)
+            if name.endswith('.dist-info/METADATA'):
+                changed[name] = data = _make_links_absolute(data.decode()).encode()
+            elif name.endswith('.dist-info/RECORD'):
                 kept = [line for line in data.decode().splitlines(True) if line.partition(',')[0] not in changed]
                 data = ''.join([*(_record_line(name, new) for name, new in changed.items()), *kept]).encode()
-            target.writestr(info, data)
+            _write(name, data)
     os.replace(rewritten, wheel)
+
+
+def _neutralize(sdist: Path) -> None:
+    """Rewrite a source archive without a trace of the machine and of the time that made it."""
+    rewritten = sdist.with_suffix('.tmp')
+    with tarfile.open(sdist) as source, open(rewritten, 'wb') as file, gzip.GzipFile(
+            '', 'wb', fileobj=file, mtime=_moment()) as stream, tarfile.open(fileobj=stream, mode='w') as target:
+        for member in source.getmembers():  # which setuptools has sorted
+            member.mtime, member.mode = _moment(), 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            member.uid = member.gid = 0
+            member.uname = member.gname = ''
+            member.pax_headers = {}  # of the time in fractions of a second
+            target.addfile(member, source.extractfile(member) if member.isfile() else None)
+    os.replace(rewritten, sdist)
+
+
+def build_sdist(sdist_directory, config_settings=None):
+    name = build_meta.build_sdist(sdist_directory, config_settings)
+    _neutralize(Path(sdist_directory, name))
+    return name
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):

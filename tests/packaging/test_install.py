@@ -47,14 +47,21 @@ class Environment:
         return run.stdout.strip()
 
 
+def build(folder: Path, **env) -> Path:
+    """Build the sdist, and the wheel of it, from a copy of the sources that is as new as the call."""
+    ignored = shutil.ignore_patterns('.*', '*.egg-info', '__pycache__', 'build', 'dist', 'results', 'tests', 'web')
+    shutil.copytree(ROOT, folder / 'source', ignore=ignored, copy_function=shutil.copy)
+    run = subprocess.run(
+        [sys.executable, '-m', 'build', '--no-isolation', '--outdir', folder / 'dist', folder / 'source'],
+        capture_output=True, text=True, env=dict(os.environ, SOURCE_DATE_EPOCH='1600000000', **env))
+    assert run.returncode == 0, run.stdout + run.stderr
+    return folder / 'dist'
+
+
 @pytest.fixture(scope='module')
 def dist(tmp_path_factory):
     """sdist, and the wheel that is built from it"""
-    path = tmp_path_factory.mktemp('dist')
-    run = subprocess.run(
-        [sys.executable, '-m', 'build', '--no-isolation', '--outdir', path, ROOT], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return path
+    return build(tmp_path_factory.mktemp('first'))
 
 
 @pytest.fixture(scope='module')
@@ -86,6 +93,27 @@ def test_sdist_holds_what_the_build_needs(dist):
     with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
     assert {'build_hook.py', '_timm_mobilenext_autoload.py', 'LICENSE', 'README.md', 'pyproject.toml'} <= names
+
+
+def test_same_sources_give_the_same_bytes(dist, tmp_path):
+    umask = os.umask(0o007)
+    try:
+        again = build(tmp_path, TZ='Asia/Kolkata')
+    finally:
+        os.umask(umask)
+    first, second = ({file.name: file.read_bytes() for file in folder.iterdir()} for folder in (dist, again))
+    assert first.keys() == second.keys() and len(first) == 2
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_archives_tell_nothing_of_the_machine(dist):
+    with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
+        told = {(file.uid, file.gid, file.uname, file.gname, file.mtime) for file in archive}
+        modes = {oct(file.mode) for file in archive if file.isfile()}
+    assert (told, modes) == ({(0, 0, '', '', 1600000000)}, {'0o644'})
+    with zipfile.ZipFile(next(dist.glob('*.whl'))) as archive:
+        told = {(file.date_time, oct(file.external_attr >> 16)) for file in archive.infolist()}
+    assert told == {((2020, 9, 13, 12, 26, 40), '0o100644')}
 
 
 def test_wheel_makes_timm_know_the_models(installed):

@@ -1,5 +1,6 @@
 # make demo | test | test-fast | test-scripts | test-export | test-js | test-web | web | fuzz | lint | setup: each makes
 # .venv or reuses it, and downloads only when setup.cfg has changed
+# make dist | test-wheel | sbom | audit: what a release is made of, and its checks, in environments of their own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,11 @@ CACHE := .cache
 TIMM_OLDEST := $(shell sed -n "s/^TIMM_OLDEST = '\(.*\)'/\1/p" timm_mobilenext/version.py)
 OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 
+PUBLISH := $(CACHE)/publish
+WHEEL := build/wheel
+
 .PHONY: demo test test-fast test-scripts test-export test-js test-web web chromium fuzz lint setup clean
+.PHONY: dist test-wheel sbom audit
 
 # the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
 EXAMPLE := build/detector/best
@@ -75,6 +80,34 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# wheel and sdist of the last commit, built twice to the same bytes, in dist/
+dist: export SOURCE_DATE_EPOCH = $(shell git log -1 --format=%ct)
+dist: export PIP_CONSTRAINT = $(CURDIR)/.github/publish.txt
+dist: $(PUBLISH)/.done
+	rm -rf build/dist dist
+	for copy in first second; do \
+		mkdir -p build/dist/$$copy && git archive HEAD | tar -x -C build/dist/$$copy && \
+		$(PUBLISH)/bin/python -m build --outdir build/dist/$$copy/dist build/dist/$$copy || exit 1; \
+	done
+	diff --recursive build/dist/first/dist build/dist/second/dist
+	mv build/dist/first/dist dist && rm -rf build/dist
+	$(PUBLISH)/bin/python -m twine check --strict dist/*
+
+# the wheel of dist/ in an empty environment, with the newest timm, or with TIMM=oldest the oldest that is supported
+test-wheel: $(PUBLISH)/.done
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv --without-pip $(WHEEL)
+	$(PUBLISH)/bin/python -m pip --python $(WHEEL)/bin/python install --quiet dist/*.whl $(if $(filter oldest,$(TIMM)),timm==$(TIMM_OLDEST))
+	$(WHEEL)/bin/python tests/packaging/use.py
+	cd $(WHEEL) && bin/timm-mobilenext predict $(CURDIR)/timm_mobilenext/photographs/moose.jpg
+
+# what that environment holds, in CycloneDX, and what is known against it
+sbom: $(PUBLISH)/.done
+	$(PUBLISH)/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.json $(WHEEL)/bin/python
+
+audit: $(PUBLISH)/.done
+	$(PUBLISH)/bin/pip-audit --path $$($(WHEEL)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
 setup: $(VENV)/.test $(OLDEST)/.done
 	@timm=$$($(BIN)/python -c "from importlib.metadata import version; print(version('timm'))") && \
 		$(MAKE) --no-print-directory $(CACHE)/timm-$$timm/tests
@@ -112,6 +145,11 @@ $(CACHE)/timm-%/tests:
 # the oldest timm beside the installed one: PYTHONPATH puts it first, torch and all else is shared
 $(OLDEST)/.done: | $(VENV)/.test $(CACHE)/timm-$(TIMM_OLDEST)/tests
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(OLDEST) "timm==$(TIMM_OLDEST)"
+	@touch $@
+
+$(PUBLISH)/.done: .github/publish.txt
+	rm -rf $(PUBLISH) && $(PYTHON) -m venv $(PUBLISH)
+	$(PUBLISH)/bin/python -m pip install --quiet --requirement .github/publish.txt
 	@touch $@
 
 tests/js/node_modules/.done: tests/js/package-lock.json

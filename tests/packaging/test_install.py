@@ -4,6 +4,7 @@ Every environment shares torch, timm and the rest with the one that runs the tes
 seen only where it has been installed.
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,25 @@ def test_sdist_holds_what_the_build_needs(dist):
     with tarfile.open(next(dist.glob('*.tar.gz'))) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
     assert {'build_hook.py', '_timm_mobilenext_autoload.py', 'LICENSE', 'README.md', 'pyproject.toml'} <= names
+
+
+def test_licences_name_all_data_in_the_wheel(wheel):
+    package = 'timm_mobilenext/'
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        told, metadata = (
+            archive.read(next(name for name in names if name.endswith(end))).decode()
+            for end in ('/licenses/LICENSES.md', '.dist-info/METADATA'))
+    rows = re.findall(r'^\| `([^`]+)` \|', told, flags=re.M)
+    data = [
+        name.removeprefix(package) for name in names
+        if name.startswith(package) and not name.endswith(('.py', 'py.typed'))]
+    assert len(rows) == 3 and len(data) > 30
+    # a row is a file, or a folder and all in it
+    assert [name for name in data if not any(f'{name}/'.startswith(row.rstrip('/') + '/') for row in rows)] == []
+    assert [row for row in rows if not any(name.startswith(row) for name in data)] == []
+    assert 'License-Expression: Apache-2.0 AND CC0-1.0 AND MIT\n' in metadata
+    assert metadata.count('License-File: ') == 3
 
 
 def test_same_sources_give_the_same_bytes(dist, tmp_path):

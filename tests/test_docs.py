@@ -1,6 +1,7 @@
-"""Links in the texts lead to files and headings that are there, and a table to choose by is that of its rows."""
+"""Links in the texts lead to files and headings that are there, and pages that are made of something agree with it."""
 import csv
 import re
+import runpy
 from pathlib import Path
 from typing import List, Set
 from urllib.parse import unquote
@@ -66,3 +67,15 @@ def test_table_to_choose_by_is_that_of_the_rows():
     page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
     assert [row for row in table.splitlines() if row not in page] == []
     assert page.count('\n| `') == table.count('\n| `')
+
+
+def test_page_of_public_names_has_not_drifted():
+    """If this fails: python docs/api.py"""
+    import timm_mobilenext
+    from timm_mobilenext import detection
+    from timm_mobilenext.models import mobilenext
+
+    page = (ROOT / 'docs' / 'api.md').read_text(encoding='utf-8')
+    assert page == runpy.run_path(str(ROOT / 'docs' / 'api.py'))['make_page']()
+    rows = re.findall(r'^\| `(\w+)', page, flags=re.M)
+    assert sorted(rows) == sorted({*timm_mobilenext.__all__, *detection.__all__, *mobilenext.__all__})

@@ -133,7 +133,7 @@ class SSDLite(
     tags=['object-detection', 'timm', 'ssdlite'],
     coders={SSDLiteBackbone: (attrgetter('name'), str)},  # config.json holds the name of a backbone
 ):
-    """ SSDLite
+    """ SSDLite detector on a network of timm, as the authors ran it
 
     It is used like any detector of torchvision. Input is a list of images, each (3, H, W), in the range of 0 to 1.
     Output is a dict for each image: boxes (x1, y1, x2, y2 in pixels), scores and labels. In training, targets are the

@@ -1,6 +1,6 @@
 # make demo | test | test-fast | test-scripts | test-export | test-js | test-web | web | fuzz | lint | setup: each makes
 # .venv or reuses it, and downloads only when setup.cfg has changed
-# make dist | test-wheel | sbom | audit: what a release is made of, and its checks, in environments of their own
+# make dist | test-wheel | sbom | audit | test-cards: what a release is made of, and its checks, in environments of their own
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ PUBLISH := $(CACHE)/publish
 WHEEL := build/wheel
 
 .PHONY: demo test test-fast test-scripts test-export test-js test-web web chromium fuzz lint setup clean
-.PHONY: dist test-wheel sbom audit
+.PHONY: dist test-wheel sbom audit test-cards
 
 # the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
 EXAMPLE := build/detector/best
@@ -112,6 +112,10 @@ sbom: $(PUBLISH)/.done
 
 audit: $(PUBLISH)/.done
 	$(PUBLISH)/bin/pip-audit --path $$($(WHEEL)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
+# our model cards, by the Hub itself, which needs no token for that
+test-cards: $(PUBLISH)/.done
+	$(PUBLISH)/bin/python tests/hub/ask_hub.py hub_configs/*/README.md
 
 setup: $(VENV)/.test $(OLDEST)/.done
 	@timm=$$($(BIN)/python -c "from importlib.metadata import version; print(version('timm'))") && \

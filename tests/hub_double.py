@@ -41,6 +41,37 @@ _CHUNK = 1 << 16
 _LICENSES = ['apache-2.0', 'mit', 'bsd-3-clause-clear', 'unknown', 'other']  # of the Hub's many
 
 
+def _card_faults(metadata: Dict[str, Any]) -> List[str]:
+    """What the Hub has against a card's metadata, by hub-docs' modelcard.md and by its answers in public threads."""
+    faults = []
+
+    def _need(place: str, values: Any, **kinds: Any) -> None:
+        for key, kind in kinds.items():
+            value = values.get(key) if isinstance(values, dict) else None
+            if not isinstance(value, kind) or value == '':
+                faults.append(f'"{place}.{key}" is required')
+
+    if metadata.get('license', 'mit') not in _LICENSES:
+        faults.append(f'"license" must be one of {_LICENSES}')
+    ids = [('datasets', value) for value in metadata.get('datasets', [])]
+    for i, model in enumerate(metadata.get('model-index', [])):
+        _need(f'model-index[{i}]', model, name=str, results=list)
+        for j, result in enumerate(model.get('results') or []):
+            place = f'model-index[{i}].results[{j}]'
+            _need(place, result, task=dict, dataset=dict, metrics=list)
+            _need(f'{place}.task', result.get('task'), type=str)
+            _need(f'{place}.dataset', result.get('dataset'), type=str, name=str)
+            ids.append((f'{place}.dataset.type', (result.get('dataset') or {}).get('type')))
+            for k, metric in enumerate(result.get('metrics') or []):
+                _need(f'{place}.metrics[{k}]', metric, type=str, value=(int, float))
+            if 'source' in result:
+                _need(f'{place}.source', result['source'], url=str)
+    for place, value in ids:
+        if not re.fullmatch(r'(?:[\w-]+/)?[\w\-.]+', str(value), re.ASCII):
+            faults.append(f'"{place}" with value "{value}" fails to match the required pattern')
+    return faults
+
+
 class Refusal(Exception):
     """What the Hub answers instead of a result, by its codes."""
 
@@ -318,9 +349,8 @@ class Hub:
             is_good = front is None or isinstance(yaml.safe_load(front[1]), dict)
         except yaml.YAMLError:
             is_good = False
-        errors = [] if is_good else [dict(message='"---" is not valid YAML')]
-        if front and is_good and (yaml.safe_load(front[1]).get('license') or 'mit') not in _LICENSES:
-            errors = [dict(message=f'"license" must be one of {_LICENSES}')]
+        faults = ['"---" is not valid YAML'] if not is_good else _card_faults(yaml.safe_load(front[1])) if front else []
+        errors = [dict(message=fault) for fault in faults]
         warnings = [] if front else [dict(message='empty or missing yaml metadata in repo card')]
         return _json(dict(errors=errors, warnings=warnings), 400 if errors else 200)
 

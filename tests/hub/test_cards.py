@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import MODELS, SHIPPED
-from huggingface_hub import ModelCard
+from huggingface_hub import constants, metadata_load, ModelCard
 from typer.testing import CliRunner
 
 import timm
@@ -70,6 +70,31 @@ def test_card_is_what_the_hub_reads(name):
         assert 'pretrained=True' in card.content and cfg.url in card.content
     else:
         assert data.eval_results is None and 'pretrained=True' not in card.content
+
+
+def test_cards_pass_the_hubs_validation(hub, monkeypatch):
+    """By the rules that the Hub has made public. `make test-cards` asks the Hub itself."""
+    monkeypatch.setattr(constants, 'ENDPOINT', hub.url)
+    for name in [*MODELS, SHIPPED]:
+        card = card_of(name)
+        card.validate()
+        # huggingface_hub reads all of it, and loses nothing
+        assert card.data.to_dict() == metadata_load(FOLDER / name / 'README.md')
+
+
+@pytest.mark.parametrize('old, new, fault', [
+    ('license: bsd-3-clause-clear', 'license: clear-bsd', '"license" must be one of'),
+    ('datasets:\n- imagenet-1k', 'datasets:\n- ImageNet 1k', '"datasets" with value "ImageNet 1k" fails'),
+    ('type: imagenet-1k', 'type: ImageNet 1k', 'results[0].dataset.type" with value "ImageNet 1k" fails to match'),
+    ('value: 74.022', 'value: much', 'results[0].metrics[0].value" is required'),
+])
+def test_that_validation_finds_faults(hub, monkeypatch, old, new, fault):
+    monkeypatch.setattr(constants, 'ENDPOINT', hub.url)
+    text = (FOLDER / 'mobilenext_100' / 'README.md').read_text()
+    assert old in text
+    with pytest.raises(ValueError) as e:
+        ModelCard(text.replace(old, new, 1), ignore_metadata_errors=True).validate()
+    assert fault in json.loads(str(e.value))['errors'][0]['message']
 
 
 @pytest.mark.parametrize('name, accuracy', [

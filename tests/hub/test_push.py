@@ -152,6 +152,7 @@ def test_license_of_a_folder_leaves_the_card(hub, env, checkpoint, tmp_path):
     (dict(dataset='hfds//home/alice/secret/animals'), 'animals'),
     (dict(dataset='hfds/alice/animals'), 'alice/animals'),
     (dict(dataset='torch/cifar10'), 'cifar10'),
+    (dict(data_dir='/home/alice/secret/Données à moi'), 'Données à moi'),
 ])
 def test_data_set_without_a_path(more, name, hub, env, run_folder):
     saved = torch.load(run_folder / 'model_best.pth.tar', weights_only=False)

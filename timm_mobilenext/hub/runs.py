@@ -97,11 +97,12 @@ def read_training(args: Dict[str, Any], checkpoint: Dict[str, Any], file: Path, 
     # only the last part of a path: the rest may say something of a user's machine
     folder = _last_part(args.get('data_dir') or args.get('data'))
     scheme, _, name = str(args.get('dataset') or '').partition('/')
-    is_on_hub = scheme in ('hfds', 'hfids') and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name) is not None
+    is_on_hub = scheme in ('hfds', 'hfids') and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name, re.ASCII) is not None
     name = name if is_on_hub else _last_part(name) or folder
     training = Training(
         dataset=name,
-        dataset_id=name if is_on_hub else re.sub(r'\W+', '-', name.lower()) or 'unnamed',
+        # the Hub takes a word of ASCII here, and no other name
+        dataset_id=name if is_on_hub else re.sub(r'\W+', '-', name.lower(), flags=re.ASCII).strip('-') or 'unnamed',
         is_on_hub=is_on_hub,
         split=str(args.get('val_split') or 'validation'),
         recipe={

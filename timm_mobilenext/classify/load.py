@@ -9,7 +9,7 @@ from ..hub.folders import load_hub_folder, WEIGHTS
 from ..hub.messages import plain_hub_errors
 from ..hub.pull import download
 from ..shared.errors import UserError
-from ..shared.names import check_model
+from ..shared.names import check_model, in_timm
 
 __all__ = ['check_name', 'load_model']
 
@@ -36,7 +36,7 @@ def load_model(name: str) -> Any:
     elif name.startswith(_HUB):
         model = load_repository(name.partition(':')[2])
     else:
-        model = load_pretrained(get_deprecated_models().get(name) or name)
+        model = load_pretrained(in_timm(get_deprecated_models().get(name) or name))
     if not model.num_classes:
         raise UserError(f'{name} has no classifier: give a model with classes.')
     return model

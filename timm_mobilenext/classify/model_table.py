@@ -8,7 +8,7 @@ import timm
 
 from ..shared.console import create_table_console
 from ..shared.counts import count
-from ..shared.names import list_ours
+from ..shared.names import in_timm, list_ours
 
 __all__ = ['run_models']
 
@@ -35,4 +35,4 @@ def run_models() -> None:
     console = create_table_console()
     console.print(table)
     console.print('\nThe authors report this top-1. timm loads weights by their name, such as'
-                  " timm.create_model('mobilenext_050.cifar10', pretrained=True).", soft_wrap=True)
+                  f" timm.create_model('{in_timm('mobilenext_050.cifar10')}', pretrained=True).", soft_wrap=True)

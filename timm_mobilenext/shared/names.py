@@ -8,7 +8,8 @@ from ..version import wrong_timm
 from .errors import first_line, shown, UserError
 
 __all__ = [
-    'check_model', 'create_empty', 'is_ours', 'list_ours', 'name_classes', 'refused_size', 'split_repository',
+    'check_model', 'create_empty', 'in_timm', 'is_ours', 'list_ours', 'name_classes', 'refused_size',
+    'split_repository',
 ]
 
 
@@ -33,6 +34,15 @@ def list_ours() -> List[str]:
 def is_ours(name: str) -> bool:
     """ Whether a model, named without a tag, is a MobileNeXt."""
     return name in list_ours()
+
+
+def in_timm(name: str) -> str:
+    """ Name by which timm knows weights: ours have a second, where timm has a model of its own by the first."""
+    from timm.models import is_model_pretrained
+
+    model, dot, tag = name.partition('.')
+    second = f'{model}_plugin{dot}{tag}'
+    return second if is_model_pretrained(second) and not is_model_pretrained(name) else name
 
 
 def check_model(name: str) -> None:

@@ -1,5 +1,5 @@
-# make demo | test | test-fast | test-scripts | test-export | test-js | test-web | web | fuzz | lint | setup: each makes
-# .venv or reuses it, and downloads only when setup.cfg has changed
+# make demo | test | test-fast | test-scripts | test-export | test-clients | test-js | test-web | web | fuzz | lint | setup:
+# each makes .venv or reuses it, and downloads only when setup.cfg has changed
 # make dist | test-wheel | sbom | audit | test-cards: what a release is made of, and its checks, in environments of their own
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ OLDEST := $(CACHE)/timm-$(TIMM_OLDEST)/packages
 PUBLISH := $(CACHE)/publish
 WHEEL := build/wheel
 
-.PHONY: demo test test-fast test-scripts test-export test-js test-web web chromium fuzz lint setup clean
+.PHONY: demo test test-fast test-scripts test-export test-clients test-js test-web web chromium fuzz lint setup clean
 .PHONY: dist test-wheel sbom audit test-cards
 
 # the detector of the page, unless DETECTOR names the folder of another: the example of docs/detection.md
@@ -43,8 +43,14 @@ test-scripts: setup
 # 12 GB. `make test` runs what ONNX Runtime alone needs
 test-export: export OMP_NUM_THREADS ?= 1
 test-export: setup
-	$(BIN)/python tests/export/environments.py
+	$(BIN)/python tests/export/formats.py
 	$(BIN)/python -m pytest tests/export --numprocesses auto --dist loadfile -rs
+
+# every tool of docs/works-with.md, in environments of its own
+test-clients: export OMP_NUM_THREADS ?= 1
+test-clients: setup
+	$(BIN)/python tests/clients/tools.py
+	$(BIN)/python -m pytest tests/clients --numprocesses auto --dist loadfile -rs
 
 # the page that runs the networks in a browser, in build/web
 web: $(VENV)/.test web/node_modules/.package-lock.json $(if $(filter $(EXAMPLE),$(DETECTOR)),$(EXAMPLE)/config.json)

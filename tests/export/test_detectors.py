@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from environments import run as run_in
+from formats import run as run_in
 from helpers import randomize, ROOT
 
 from timm_mobilenext.detection import create_ssdlite

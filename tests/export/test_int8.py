@@ -9,7 +9,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
-from environments import FORMATS, run, start
+from formats import FORMATS, run, start
 from helpers import ROOT, SHIPPED
 from PIL import Image
 

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import torch
-from environments import CONSTRAINTS, find_installs, FORMATS, PAGE, run
+from environments import read_versions
+from formats import CONSTRAINTS, find_installs, FORMATS, PAGE, run
 from helpers import ROOT, SHIPPED
 
 import timm
@@ -153,7 +154,7 @@ def test_pixels_of_an_android_image(folder, tmp_path):
 def test_versions_are_those_that_are_tested():
     said = PAGE[PAGE.index('Versions:'):]
     said = said[:said.index('\n\n')].lower()
-    tested = dict(line.split('==') for line in CONSTRAINTS.read_text().splitlines() if '==' in line)
+    tested = read_versions(CONSTRAINTS)
     assert len(tested) == 17
     for package in ('torch', 'timm', 'timmx', 'openvino', 'nncf', 'executorch', 'torchao', 'litert-torch',
                     'ai-edge-quantizer', 'coremltools'):

@@ -28,6 +28,12 @@ def use(tmp_path):
 
 
 @pytest.fixture(scope='session')
+def cells():
+    """Photographs of blood cells with boxes, in the format of Pascal VOC."""
+    return CELLS
+
+
+@pytest.fixture(scope='session')
 def photographs():
     """One each of a cat, a dog, a duck, ..., by name."""
     return ROOT / 'timm_mobilenext' / 'photographs'

@@ -18,7 +18,10 @@ CONSTRAINTS = Path(__file__).with_name('constraints.txt')
 GROUPS = dict(
     networks=[
         'captum', 'grad-cam', 'segmentation-models-pytorch', 'supervision', 'thop', 'timm-info', 'timmx',
-        'torch-pruning', 'torchao', 'torchcam', 'torchinfo', 'torchvision', 'transformers'],
+        'torch-pruning', 'torchao', 'torchcam', 'torchinfo', 'torchmetrics', 'torchvision', 'transformers'],
+    training=[
+        'accelerate', 'anomalib', 'fastai', 'lightly', 'lightning', 'tensorboard', 'wandb'],
+    services=['gradio', 'mlflow'],
 )
 TOOLS = {tool: group for group, tools in GROUPS.items() for tool in tools}
 ENVIRONMENTS = Environments('clients', CONSTRAINTS, 'make test-clients')

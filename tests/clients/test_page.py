@@ -1,0 +1,83 @@
+"""docs/works-with.md: its table has the tools that are run, its programs run, and no script imports this package."""
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from environments import read_versions, ROOT
+from tools import CONSTRAINTS, find_script, run_python, TOOLS
+
+pytestmark = pytest.mark.tools
+
+PAGE = (ROOT / 'docs' / 'works-with.md').read_text(encoding='utf-8')
+PROGRAMS = re.findall(r'^```python\n(.*?)^```$', PAGE, re.M | re.S)
+FOLDER = Path(__file__).parent
+
+
+def find_program(module):
+    """The page's program that begins with a tool."""
+    program, = (program for program in PROGRAMS if f'from {module}' in program or f'import {module}' in program)
+    return program
+
+
+def test_table_has_every_tool_in_its_version():
+    rows = re.findall(r'^\| `([^`]+)` \| ([\d.\w]+) \| ', PAGE, re.M)
+    versions = read_versions(CONSTRAINTS)
+    assert sorted(rows) == sorted((tool, versions[tool]) for tool in TOOLS)
+
+
+def test_tools_are_the_scripts_and_the_tests():
+    assert {find_script(tool) for tool in TOOLS} == set(FOLDER.glob('use_*.py'))
+    tests = re.findall(r"^def test_\w+\(.*?^    .*?use\('([\w-]+)'", '\n'.join(
+        file.read_text(encoding='utf-8') for file in FOLDER.glob('test_*.py')), re.M | re.S)
+    assert sorted(tests) == sorted(TOOLS)
+
+
+@pytest.mark.parametrize('tool', TOOLS)
+def test_script_does_not_import_this_package(tool):
+    source = find_script(tool).read_text(encoding='utf-8')
+    ast.parse(source)
+    assert 'timm_mobilenext' not in source and 'mobilenext' in source
+
+
+def test_versions_of_the_page():
+    versions = read_versions(CONSTRAINTS)
+    assert f'torch {versions["torch"]} and timm {versions["timm"]}' in PAGE
+
+
+@pytest.mark.slow
+def test_segmentation(masks, tmp_path):
+    for folder in ('images', 'masks'):
+        shutil.copytree(masks / 'train' / folder, tmp_path / folder)
+        shutil.copytree(masks / 'validation' / folder, tmp_path / 'others' / folder)
+    program = find_program('segmentation_models_pytorch')
+    ask = program[program.index('images, masks'):program.index('model =')].replace('"images"', '"others/images"')
+    program += ask.replace('"masks"', '"others/masks"') + (
+        'with torch.no_grad():\n'
+        '    found, truth = model.eval()(images) > 0, masks > 0.5\n'
+        'print(((found & truth).sum() / (found | truth).sum()).item())\n')
+    assert float(run_python('segmentation-models-pytorch', tmp_path, '-c', program).split()[-1]) > 0.75
+
+
+@pytest.mark.slow
+def test_anomaly_detection(tiles, tmp_path):
+    for source, target in ('train/red', 'good'), ('validation/red', 'test/good'), ('validation/white', 'test/bad'):
+        (tmp_path / 'tiles' / target).mkdir(parents=True)
+        for file in sorted((tiles / source).iterdir())[::3]:
+            shutil.copy(file, tmp_path / 'tiles' / target)
+    printed = run_python('anomalib', tmp_path, '-c', find_program('anomalib'))
+    assert float(re.search(r'image_AUROC\W+([\d.]+)', printed)[1]) > 0.8
+    assert len(list((tmp_path / 'results').rglob('*.png'))) == len(list((tmp_path / 'tiles' / 'test').rglob('*.png')))
+
+
+@pytest.mark.slow
+def test_grad_cam_draws_the_picture_of_the_page(photographs, tmp_path):
+    from PIL import Image, ImageChops, ImageStat
+
+    for name in ('cat', 'horses'):
+        shutil.copy(photographs / f'{name}.jpg', tmp_path)
+    run_python('grad-cam', tmp_path, '-c', find_program('pytorch_grad_cam'))
+    drawn, shown = Image.open(tmp_path / 'heat.jpg'), Image.open(ROOT / 'docs' / 'heat.jpg')
+    assert drawn.size == shown.size == (512, 384)
+    assert max(ImageStat.Stat(ImageChops.difference(drawn, shown)).mean) < 3

@@ -1,6 +1,6 @@
-# make demo | test | test-fast | test-scripts | test-export | test-clients | test-js | test-web | web | fuzz | lint | setup:
-# each makes .venv or reuses it, and downloads only when setup.cfg has changed
-# make dist | test-wheel | sbom | audit | test-cards: what a release is made of, and its checks, in environments of their own
+# make demo | test | test-fast | test-scripts | test-export | test-clients | test-js | test-web | web | fuzz | lint |
+# setup: each makes .venv or reuses it, and downloads only when setup.cfg has changed
+# make dist | test-wheel | sbom | audit | test-cards: what a release is made of, and its checks, in their own environments
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,7 +46,8 @@ test-export: setup
 	$(BIN)/python tests/export/formats.py
 	$(BIN)/python -m pytest tests/export --numprocesses auto --dist loadfile -rs
 
-# every tool of docs/works-with.md, in environments of its own
+# every tool of docs/works-with.md, in three environments; they need 9 GB. W&B is called by timm's train.py, on the
+# checkout of timm that TIMM_REPO names
 test-clients: export OMP_NUM_THREADS ?= 1
 test-clients: setup
 	$(BIN)/python tests/clients/tools.py

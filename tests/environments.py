@@ -54,11 +54,13 @@ class Environments:
             return self.folder / name / 'bin' / 'python'
         return Path(sys.executable) if name in self.own else None
 
+    def need(self, name: str, what: str) -> Path:
+        """The Python of an environment. Skip the test where there is none."""
+        return self.find_python(name) or pytest.skip(f'needs the environment of {what}: run `{self.target}`')
+
     def start(self, name: str, folder: Path, *command: str, what: str = '', **env: str) -> subprocess.CompletedProcess:
         """Run a command in an environment, or skip the test: it needs `what`, or the environment's name."""
-        python = self.find_python(name)
-        if python is None:
-            pytest.skip(f'needs the environment of {what or name}: run `{self.target}`')
+        python = self.need(name, what or name)
         path = f'{python.parent}{os.pathsep}{os.environ["PATH"]}'
         environment = {**os.environ, 'PATH': path, 'COLUMNS': '200', **env}
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -1,15 +1,23 @@
 """Real images for the tools: the photographs and the blood cells that come with the package."""
+import re
 import shutil
 from xml.etree import ElementTree
 
 import pytest
 from environments import ROOT
 from PIL import Image, ImageDraw
-from tools import use_script
+from tools import need, TOOLS, use_script
 
 CELLS = ROOT / 'timm_mobilenext' / 'detection' / 'bccd'
 SPLITS = dict(train='train', validation='val')  # as an image folder has them -> as VOC has them
 SIDE = 160  # of a tile, in pixels
+
+
+def pytest_runtest_setup(item):
+    """Skip a test before images are made for it. It has the name of its tool."""
+    tool = re.sub('^test_(program_of_)?', '', item.name).replace('_', '-')
+    if tool in TOOLS:
+        need(tool)
 
 
 def read_cells(split):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from environments import read_versions, ROOT
+from PIL import Image, ImageChops, ImageStat
 from tools import CONSTRAINTS, find_script, run_python, TOOLS
 
 pytestmark = pytest.mark.tools
@@ -47,7 +48,7 @@ def test_versions_of_the_page():
 
 
 @pytest.mark.slow
-def test_segmentation(masks, tmp_path):
+def test_program_of_segmentation_models_pytorch(masks, tmp_path):
     for folder in ('images', 'masks'):
         shutil.copytree(masks / 'train' / folder, tmp_path / folder)
         shutil.copytree(masks / 'validation' / folder, tmp_path / 'others' / folder)
@@ -61,20 +62,20 @@ def test_segmentation(masks, tmp_path):
 
 
 @pytest.mark.slow
-def test_anomaly_detection(tiles, tmp_path):
+def test_program_of_anomalib(tiles, tmp_path):
     for source, target in ('train/red', 'good'), ('validation/red', 'test/good'), ('validation/white', 'test/bad'):
         (tmp_path / 'tiles' / target).mkdir(parents=True)
         for file in sorted((tiles / source).iterdir())[::3]:
             shutil.copy(file, tmp_path / 'tiles' / target)
     printed = run_python('anomalib', tmp_path, '-c', find_program('anomalib'))
     assert float(re.search(r'image_AUROC\W+([\d.]+)', printed)[1]) > 0.8
-    assert len(list((tmp_path / 'results').rglob('*.png'))) == len(list((tmp_path / 'tiles' / 'test').rglob('*.png')))
+    drawn, tested = (len(list(tmp_path.glob(f'{folder}/**/*.png'))) for folder in ('results', 'tiles/test'))
+    assert drawn == (tested + 1) // 2  # anomalib finds its threshold on the rest
 
 
 @pytest.mark.slow
-def test_grad_cam_draws_the_picture_of_the_page(photographs, tmp_path):
-    from PIL import Image, ImageChops, ImageStat
-
+def test_program_of_grad_cam(photographs, tmp_path):
+    """It draws the picture of the page."""
     for name in ('cat', 'horses'):
         shutil.copy(photographs / f'{name}.jpg', tmp_path)
     run_python('grad-cam', tmp_path, '-c', find_program('pytorch_grad_cam'))

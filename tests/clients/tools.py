@@ -11,7 +11,7 @@ if __name__ == '__main__':
 
 from environments import Environments
 
-__all__ = ['CONSTRAINTS', 'find_script', 'run_python', 'TOOLS', 'use_script']
+__all__ = ['CONSTRAINTS', 'find_script', 'need', 'run_python', 'TOOLS', 'use_script']
 
 CONSTRAINTS = Path(__file__).with_name('constraints.txt')
 # environment -> its tools, by their names on PyPI
@@ -29,6 +29,11 @@ ENVIRONMENTS = Environments('clients', CONSTRAINTS, 'make test-clients')
 
 def find_script(tool: str) -> Path:
     return Path(__file__).with_name(f'use_{tool.replace("-", "_")}.py')
+
+
+def need(tool: str) -> None:
+    """Skip the test where a tool's environment is missing."""
+    ENVIRONMENTS.need(TOOLS[tool], tool)
 
 
 def run_python(tool: str, folder: Path, *command: object, **env: str) -> str:

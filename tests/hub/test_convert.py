@@ -448,3 +448,15 @@ for n in itertools.count():
         break
     sys.stdin.readline()
 """
+
+
+def test_names_of_classes(tmp_path):
+    file = save(tmp_path, timm.create_model('mobilenext_035', num_classes=3).state_dict())
+    (tmp_path / 'names.txt').write_text('cat\ndog\nhorse\n')
+    code, _, error = convert(file, '-o', tmp_path / 'out', '--label-names', tmp_path / 'names.txt')
+    assert code == 0, error
+    assert load(tmp_path / 'out').pretrained_cfg['label_names'] == ['cat', 'dog', 'horse']
+    assert 'cat, dog, horse' in (tmp_path / 'out' / 'README.md').read_text()
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    code, _, error = convert(file, '-o', tmp_path / 'other', '--label-names', tmp_path / 'names.txt')
+    assert code == 1 and 'There are 2 class names for 3 classes' in error and not (tmp_path / 'other').exists()

@@ -17,6 +17,7 @@ def test_ours():
 
 @pytest.mark.parametrize('name, words', [
     ('mobilenext_10', "no model 'mobilenext_10': did you mean .*mobilenext_100.*"),
+    ('MobileNet_V2', 'did you mean .*mobilenetv2_'),
     ('%%%', r"no model '%%%': timm.list_models\(\) lists them"),
     ('x' * 5000, r'x{200}… \(5,000 characters\)'),
 ])

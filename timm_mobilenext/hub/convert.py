@@ -22,6 +22,7 @@ from ..shared.files import replacing
 from ..shared.names import check_model, create_empty, list_ours
 from .cards import escape, LOCAL_NAME, make_weights_card
 from .folders import check_cfg, check_hub_folder, logits_of, reload_difference, save_hub_folder
+from .labels import check_label_names, read_label_names
 from .runs import read_args, read_training, Training
 from .settings import ConvertSettings
 
@@ -65,8 +66,10 @@ def run_convert(settings: ConvertSettings) -> None:
     if settings.model is not None:
         check_model(settings.model)
     check_hub_folder(settings.output)
+    names = read_label_names(settings.label_names) if settings.label_names else None
     source = read_source(settings.checkpoint, settings.model, settings.ema)
     model, logits = source.model, source.logits
+    check_label_names(names, model.num_classes)
     if settings.half:
         check_finite(model.half().state_dict())
         exact, logits = logits, logits_of(model.float())
@@ -76,8 +79,9 @@ def run_convert(settings: ConvertSettings) -> None:
     console.print('\n'.join(source.lines))
     with replacing(settings.output) as folder:
         name, about = model.pretrained_cfg['architecture'], f'{source.about} Made by `timm-mobilenext convert`.'
-        card = make_weights_card(LOCAL_NAME, model, about, source.license, title=name, training=source.training)
-        save_hub_folder(folder, model, card, model_args=source.model_args)
+        card = make_weights_card(
+            LOCAL_NAME, model, about, source.license, title=name, label_names=names, training=source.training)
+        save_hub_folder(folder, model, card, label_names=names, model_args=source.model_args)
         difference = reload_difference(folder, model, logits)
     console.print(f'written  {settings.output}, largest difference of the logits, loaded back, {difference:.1g}')
 

@@ -21,12 +21,13 @@ from .access import check_answer, check_repo_id, check_revision, create_api, rea
 from .cards import LOCAL_NAME, make_weights_card
 from .convert import read_source, UNKNOWN_LICENSE
 from .folders import copy_hub_folder, load_hub_folder, ONNX_FILES, reload_difference, save_hub_folder, WEIGHTS
+from .labels import check_label_names, read_label_names
 from .messages import plain_hub_errors
 from .onnx import check_onnx, write_onnx_folder
 from .runs import find_checkpoint
 from .settings import PushSettings
 
-__all__ = ['read_label_names', 'run_push']
+__all__ = ['run_push']
 
 _COMMIT = re.compile(r'[0-9a-f]{40}')
 _CARD = 'README.md'
@@ -130,28 +131,6 @@ def make_folder(settings: PushSettings, folder: Path) -> List[str]:
     copy_hub_folder(source, folder, model, card, names, settings.pickle)
     load_hub_folder(folder)
     return [f'folder   {source}', f'network  {cfg["architecture"]}; {model.num_classes} classes']
-
-
-def read_label_names(file: Path) -> List[str]:
-    """ Read class names from a file: a JSON list, or a name in each line.
-
-    Raises:
-        UserError: If the file is not text, or does not name every class.
-    """
-    try:
-        text = file.read_text(encoding='utf-8-sig')  # some editors write a byte order mark
-        names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().split('\n')]
-    except ValueError as e:  # of UTF-8 or of JSON
-        raise UserError(f'{file} cannot be read as class names, it is damaged: {shown(str(e))}.') from None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-        raise UserError(f'{file} names no classes, or not all: give a JSON list of names, or a name in each line.')
-    return names
-
-
-def check_label_names(names: Optional[List[str]], num_classes: int) -> None:
-    """ Raise a UserError if there are names, but not one for each class."""
-    if names is not None and len(names) != num_classes:
-        raise UserError(f'There are {len(names)} class names for {num_classes} classes: give one for each, in order.')
 
 
 def read_card(file: Path, license: Optional[str]) -> str:

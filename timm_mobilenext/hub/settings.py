@@ -12,6 +12,8 @@ _Model = Annotated[Optional[str], _Option(
     metavar='MODEL', help='Model of timm that the checkpoint is of; found out if not given.')]
 _Ema = Annotated[Optional[bool], _Option(
     '--ema/--no-ema', help='Take averaged weights or raw ones; averaged ones, where there are any, if not given.')]
+_LabelNames = Annotated[Optional[Path], _Option(
+    exists=True, dir_okay=False, metavar='FILE', help='Class names: one in each line, or a JSON list.')]
 
 
 @dataclass
@@ -21,6 +23,7 @@ class ConvertSettings:
     output: Annotated[Path, _Option('--output', '-o', metavar='DIR', help='Folder to write to.')]
     model: _Model = None
     ema: _Ema = None
+    label_names: _LabelNames = None
     half: Annotated[bool, _Option('--half', help='Save the weights in 16 bits.')] = False
 
 
@@ -33,8 +36,7 @@ class PushSettings:
         metavar='USER/NAME', help='Repository; it is created if it does not exist.')]
     model: _Model = None
     ema: _Ema = None
-    label_names: Annotated[Optional[Path], _Option(
-        exists=True, dir_okay=False, metavar='FILE', help='Class names: one in each line, or a JSON list.')] = None
+    label_names: _LabelNames = None
     license: Annotated[Optional[str], _Option(
         metavar='LICENSE', help='Licence of the weights, as the Hub spells it, such as apache-2.0.')] = None
     pickle: Annotated[bool, _Option('--pickle', help='Push pytorch_model.bin too.')] = False

@@ -54,7 +54,9 @@ def check_model(name: str) -> None:
             list_ours()  # says so if the installed timm cannot have them
         from difflib import get_close_matches
 
-        near = get_close_matches(shown(name), timm.list_models(), n=3)
+        # without underscores, which are what people get wrong
+        names = {model.replace('_', ''): model for model in timm.list_models()}
+        near = [names[match] for match in get_close_matches(shown(name).replace('_', '').lower(), names, n=3)]
         hint = f'did you mean {" or ".join(near)}?' if near else 'timm.list_models() lists them.'
         raise UserError(f'timm has no model {shown(name)!r}: {hint}')
 

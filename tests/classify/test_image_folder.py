@@ -115,3 +115,9 @@ def test_bad_folder_is_reported_in_one_line(folder, how, words):
 
 def test_unexpected_number_of_classes_is_reported(folder):
     assert 'has 3 classes, not 10: give --num-classes 3' in check(folder, '--num-classes', 10, code=1)
+
+
+def test_folder_too_small_for_a_batch_is_reported(folder):
+    """train.py leaves the last, smaller batch out, and says nothing."""
+    assert '9 images to train' in check(folder, '--batch-size', 9)
+    assert 'too few for a batch of 10' in check(folder, '-b', 10, code=1)

@@ -21,12 +21,13 @@ from ..shared.paths import check_not_hidden, find_splits
 __all__ = ['check_image_folder', 'run_check']
 
 
-def run_check(data_dir: Path, num_classes: Optional[int] = None) -> None:
+def run_check(data_dir: Path, num_classes: Optional[int] = None, batch_size: Optional[int] = None) -> None:
     """ Check an image folder and print what is in it.
 
     Args:
         data_dir: Image folder.
         num_classes: Expected number of classes.
+        batch_size: Images in a step of the training, in all processes together.
 
     Raises:
         UserError: If something is wrong, the first thing of it, or if there is another number of classes.
@@ -36,6 +37,10 @@ def run_check(data_dir: Path, num_classes: Optional[int] = None) -> None:
     if num_classes is not None and num_classes != counts['classes']:
         raise UserError(
             f'{data_dir} has {counts["classes"]} classes, not {num_classes}: give --num-classes {counts["classes"]}.')
+    if batch_size is not None and batch_size > counts['train']:
+        raise UserError(
+            f'{data_dir} has {counts["train"]} images to train, too few for a batch of {batch_size}: train.py would'
+            f' make no step. Give it --batch-size {counts["train"]} or less.')
     console.print(f'data   {data_dir}: {counts["classes"]} classes, {counts["train"]} images to train,'
                   f' {counts["validate"]} to validate, all can be read')
 

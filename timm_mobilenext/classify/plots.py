@@ -28,14 +28,16 @@ def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None
     """
     columns = min(_COLUMNS, len(predictions))
     rows = -(-len(predictions) // columns)
-    width, height, head = 2.6 * columns, 3.5 * rows, 0.5
-    width = max(width, 5.2)
+    width, bars, head = max(2.6 * columns, 5.2), 0.9, 0.5
+    tallest = max(prediction.image.height / prediction.image.width for prediction in predictions)
+    photograph = min(2.6, 0.93 * width / columns * tallest)  # no higher than the highest needs
+    height = (photograph + bars) * rows
     figure = Figure(figsize=(width, height + head), dpi=150)
     room = 0.9 * width / columns * _POINTS - _PERCENT  # of a name on its bar
     heading = plot_text(title, 12, _BOLD * 0.96 * width * _POINTS)
     figure.text(0.02, 1 - 0.3 / (height + head), heading, color=INK, fontsize=12, fontweight='bold', va='center')
     grid = figure.add_gridspec(
-        2 * rows, columns, height_ratios=[3, 1] * rows, left=0.02, right=0.98, bottom=0.02,
+        2 * rows, columns, height_ratios=[photograph, bars] * rows, left=0.02, right=0.98, bottom=0.02,
         top=1 - head / (height + head), hspace=0.05, wspace=0.08)
     for i, prediction in enumerate(predictions):
         row, column = divmod(i, columns)

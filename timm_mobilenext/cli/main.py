@@ -76,6 +76,8 @@ def check(
         data_dir: Annotated[Path, typer.Argument(metavar='DATA_DIR', help='Folder with train/ and validation/.')],
         num_classes: Annotated[Optional[int], typer.Option(
             min=1, metavar='N', help='Number of classes that you expect.')] = None,
+        batch_size: Annotated[Optional[int], typer.Option(
+            '--batch-size', '-b', min=1, metavar='N', help='Images in a step of the training.')] = None,
 ) -> None:
     """Check an image folder before training.
 
@@ -84,7 +86,7 @@ def check(
     find_splits(data_dir)
     from ..classify.image_folder import run_check
 
-    run_check(data_dir, num_classes)
+    run_check(data_dir, num_classes, batch_size)
 
 
 @app.command(cls=PlainCommand)

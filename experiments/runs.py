@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import as_completed, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, ClassVar, Dict, List, Sequence
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence
 
 import torch
 from torch import nn
@@ -215,6 +216,11 @@ def read_rows(file: Path) -> List[Row]:
         return []
     with open(file, newline='') as lines:
         return list(csv.DictReader(lines))
+
+
+def find_row(rows: Sequence[Row], name: str, arguments: Sequence[str]) -> Optional[Row]:
+    """The row of a run, if it has ended with these very arguments."""
+    return next((row for row in rows if (row['name'], row['arguments']) == (name, shlex.join(arguments))), None)
 
 
 def write_rows(file: Path, rows: Sequence[Dict[str, Any]]) -> None:

@@ -21,7 +21,17 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import timm
 
 from experiments.report import break_options, describe_costs, describe_machines, make_table, mean_and_deviation
-from experiments.runs import add_row, describe_machine, draw_network, find_script, read_rows, Row, train, write_rows
+from experiments.runs import (
+    add_row,
+    describe_machine,
+    draw_network,
+    find_row,
+    find_script,
+    read_rows,
+    Row,
+    train,
+    write_rows,
+)
 from experiments.statistics import Effect, holm, LEVEL, peak, pool, smallest_effect, unpaired_effect
 from timm_mobilenext.shared.files import replacing
 
@@ -138,8 +148,7 @@ class Run:
 
     def find(self, rows: List[Row]) -> Optional[Row]:
         """Its row, if it has ended with these very arguments."""
-        arguments = shlex.join(self.arguments)
-        return next((row for row in rows if (row['name'], row['arguments']) == (self.name, arguments)), None)
+        return find_row(rows, self.name, self.arguments)
 
 
 def pilots(arm: Arm) -> List[Run]:

@@ -30,6 +30,7 @@ from experiments.runs import (
     add_row,
     describe_machine,
     draw_network,
+    find_row,
     find_script,
     make_folder,
     read_rows,
@@ -115,8 +116,7 @@ class Run:
 
     def find(self, rows: List[Row]) -> Optional[Row]:
         """Its row, if it has ended with these very arguments."""
-        arguments = shlex.join(self.arguments)
-        return next((row for row in rows if (row['name'], row['arguments']) == (self.name, arguments)), None)
+        return find_row(rows, self.name, self.arguments)
 
 
 def pilots(task: str, model: str) -> List[Run]:
@@ -193,13 +193,12 @@ def train_task(args: argparse.Namespace) -> None:
     while True:
         rows = read_rows(file)
         waiting = [run for run in plan(args.task, rows) if run.find(rows) is None]
-        ready = [
-            (run, checkpoint) for run in waiting
-            if (checkpoint := find_checkpoint(args.pretrained, run.model, run.seed))]
-        if not ready:
+        found = ((run, find_checkpoint(args.pretrained, run.model, run.seed)) for run in waiting)
+        run, checkpoint = next((pair for pair in found if pair[1]), (None, None))
+        if run is None or checkpoint is None:
             print(f'{len(waiting)} runs wait for their training.' if waiting else 'All runs have ended.')
             return
-        (run, checkpoint), folder = ready[0], args.output / args.task / ready[0][0].name
+        folder = args.output / args.task / run.name
         if args.task == 'signs':
             training, figures = train_signs(run, checkpoint, find_script(args.timm), args.data_dir, folder)
         else:

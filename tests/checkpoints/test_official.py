@@ -128,7 +128,8 @@ def test_offline(message_of, official, server, tmp_path):
     server.shutdown()
     server.server_close()
     message = message_of(official, tmp_path)
-    assert 'no connection' in message and 'dict(file=' in message and cached(tmp_path) == []
+    assert 'no connection' in message and cached(tmp_path) == []
+    assert 'dict(file=' in message and '--pretrained-path to train.py' in message
 
 
 def test_threads_at_once(official, server, tmp_path):

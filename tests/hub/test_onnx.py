@@ -88,6 +88,9 @@ def test_each_file_computes_what_pytorch_does(pushed, images):
         session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
         assert [(put.name, put.type) for put in (*session.get_inputs(), *session.get_outputs())] == [
             ('pixel_values', 'tensor(float)'), ('logits', 'tensor(float)')]
+        metadata = session.get_modelmeta().custom_metadata_map
+        assert metadata['class_names'].split('\n') == list(model.pretrained_cfg['label_names'])
+        assert json.loads(metadata['data_config']) == json.loads(json.dumps(config))
         one, all_of_them = (session.run(None, {'pixel_values': x.numpy()})[0] for x in (batch[:1], batch))
         difference = np.abs(all_of_them - expected.numpy()).max()
         assert difference < limit and np.abs(one - expected[:1].numpy()).max() < limit
@@ -237,6 +240,19 @@ def test_network_that_cannot_be_exported(model, said, tmp_path):
     with pytest.raises(UserError, match=said) as e:
         write_onnx_folder(tmp_path, model.eval(), PHOTOGRAPHS, Console())
     assert '\n' not in str(e.value)
+
+
+@pytest.mark.parametrize('lowest, is_warned', [(-1000., True), (-1., False)], ids=['rough', 'fine'])
+def test_int8_that_changes_many_classes_is_warned_of(lowest, is_warned, tmp_path, capsys):
+    """The lowest logit sets the step of 8 bits, and the other two say whether an image is bright."""
+    model = Small().eval()
+    with torch.no_grad():
+        model.head.bias[:] = torch.tensor([lowest, 0., 0.])
+        model.head.weight[:] = torch.tensor([0., 1., -1.])[:, None] / model.head.in_features
+    write_onnx_folder(tmp_path, model, PHOTOGRAPHS, Console(width=200))
+    warning = re.search(
+        r'^warning  model_int8.onnx changes the class of 75.0%: measure it', capsys.readouterr().out, re.M)
+    assert bool(warning) is is_warned
 
 
 @pytest.mark.parametrize('size, crop_mode, expected, said', [

@@ -215,7 +215,7 @@ def _download(url: str, part: Path) -> None:
             problem = f'the connection was lost ({shown(first_line(e))})'
     raise UserError(
         f'{shown(url)}: {problem}. Try again later, or download the file elsewhere and give'
-        ' pretrained_cfg_overlay=dict(file=...).')
+        ' pretrained_cfg_overlay=dict(file=...) to timm.create_model, or --pretrained-path to train.py.')
 
 
 def _download_once(url: str, part: Path) -> None:

@@ -19,9 +19,6 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from PIL import Image
 
 import timm
 
@@ -39,6 +36,7 @@ from experiments.runs import (
     train,
     Training,
 )
+from experiments.scenes import draw_scenes
 from experiments.statistics import LEVEL, peak, pool, smallest_effect, unpaired_effect
 from timm_mobilenext.checkpoints.read import read_checkpoint, select_state_dict
 from timm_mobilenext.shared.files import replacing
@@ -326,35 +324,13 @@ def describe_classes(ended: Dict[str, List[Row]]) -> Iterator[Tuple]:
         yield name.replace('_', ' '), f'{ours:.1f}', f'{theirs:.1f}', f'{ours - theirs:+.1f}'
 
 
-# sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist, and no class
-CLASS_COLORS = (
-    '#9ecae1', '#8c6d5a', '#f2c14e', '#6b7280', '#c9b8d8', '#4d8b4a', '#e4572e', '#b08968', '#2f5fd0', '#d6336c',
-    '#0aa5a5', '#ffffff')
-
-
 def draw(data_dir: Path, output: Path, results: Path) -> None:
-    """Draw every 29th scene of the test split: the truth, and the masks of the first run of each network."""
+    """Draw the truth, and the masks of the first run of each network."""
     ended = find_finals('scenes', read_rows(results / 'scenes.csv'))
     found = {model: np.load(output / 'scenes' / rows[0]['name'] / 'masks.npz') for model, rows in ended.items() if rows}
     if len(found) < len(MODELS):
         raise SystemExit('Both networks need a run that has ended: train them first.')
-    classes = [name.replace('_', ' ') for name in (data_dir / 'classes.txt').read_text().split()]
-    palette = np.array([to_rgb(color) for color in CLASS_COLORS])
-    names = found[MODELS[0]]['names']
-    places = range(0, len(names), 29)[:8]
-    figure = Figure(figsize=(8.8, 9.4), dpi=100)
-    grid = figure.subplots(len(places) // 2, 6, squeeze=False, gridspec_kw=dict(wspace=0.04, hspace=0.04))
-    for number, place in enumerate(places):
-        truth = np.asarray(Image.open(data_dir / 'masks' / 'test' / f'{names[place]}.png'))
-        masks = dict(truth=truth, **{model: file['masks'][place] for model, file in found.items()})
-        for axes, (title, mask) in zip(grid[number // 2, number % 2 * 3:], masks.items(), strict=False):
-            axes.imshow(palette[np.where(truth == len(classes), len(classes), mask)], interpolation='nearest')
-            axes.axis('off')
-            if number < 2:
-                axes.set_title(title, fontsize=9)
-    handles = [Figure().subplots().plot([], [], 's', color=color, ms=9)[0] for color in CLASS_COLORS[:len(classes)]]
-    figure.legend(handles, classes, ncols=6, loc='lower center', frameon=False, fontsize=9)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.96, bottom=0.08)
+    figure = draw_scenes(data_dir, found[MODELS[0]]['names'], {model: file['masks'] for model, file in found.items()})
     with replacing(results / 'scenes.png') as new:
         save(figure, new)
 

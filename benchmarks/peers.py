@@ -13,6 +13,7 @@ time.
 import argparse
 import csv
 import itertools
+import math
 import platform
 import statistics
 import sys
@@ -107,19 +108,26 @@ def find_front(points):
     return front
 
 
-def label(axes, place, text, color, sides, taken):
-    """Write a name beside a point, in the place where it hides the fewest of the boxes that are taken."""
-    names = []
-    for (x, side), y in itertools.product(sides, (4, -10, -3, 13, -19, 22, -28)):
+def label(axes, place, text, color, sides, taken, others):
+    """Write a name beside a point, where it hides the fewest boxes that are taken and no other point is nearer."""
+    names, (x0, y0) = [], axes.transData.transform(place)
+    for y, (x, side) in itertools.product((4, -10, -3, 13, -19, 22, -28), sides):
         name = axes.annotate(text, place, xytext=(x, y), textcoords='offset points', ha=side, fontsize=8, color=color)
         box = name.get_window_extent()
         is_inside = axes.bbox.x0 < box.x0 and box.x1 < axes.figure.bbox.x1
-        names.append((box.count_overlaps(taken) if is_inside else len(taken), len(names), name, box))
+        is_nearest = distance(box, x0, y0) < min(distance(box, *other) for other in others if other != (x0, y0))
+        hidden = box.count_overlaps(taken) + (not is_nearest) if is_inside else len(taken)
+        names.append((hidden, len(names), name, box))
     _, best, _, box = min(names)
     taken.append(box)
     for number, (_, _, name, _) in enumerate(names):
         if number != best:
             name.remove()
+
+
+def distance(box, x, y):
+    """From a point to a box, in pixels."""
+    return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
 
 
 def draw(rows):
@@ -139,6 +147,8 @@ def draw(rows):
 
 def draw_front(figure, points, what, unit):
     """Points of (cost, top-1, name), and their front."""
+    from matplotlib.transforms import Bbox
+
     ours, theirs = NETWORKS[:2]
     axes, front = figure.subplots(), find_front(points)
     number = sum(name.startswith('mobilenext') for *_, name in front)
@@ -148,7 +158,9 @@ def draw_front(figure, points, what, unit):
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter('{x:g}')
     axes.set_xlim(min(points)[0] / 1.3, max(points)[0] * 1.55)  # names need room
-    axes.step(*zip(*(point[:2] for point in front), strict=True), where='post', color=FAINT, lw=2, zorder=1)
+    corners = [(place[0], before[1]) for before, place in itertools.pairwise(front)]
+    line = [point for pair in zip(front, corners, strict=False) for point in pair] + front[-1:]
+    axes.plot(*zip(*(point[:2] for point in line), strict=True), color=FAINT, lw=2, zorder=1)
     names, dots = [], []
     for point in sorted(points, key=lambda point: (point not in front, point)):
         *place, name = point
@@ -160,8 +172,10 @@ def draw_front(figure, points, what, unit):
     axes.spines[['top', 'right']].set_visible(False)
     figure.draw_without_rendering()  # from here on, the axes stay where they are
     taken = [dot.get_window_extent() for dot in dots]
+    taken += [Bbox(axes.transData.transform([start[:2], end[:2]])) for start, end in itertools.pairwise(line)]
+    others = [tuple(axes.transData.transform(point[:2])) for point in points]
     for name in names:
-        label(axes, *name, taken)
+        label(axes, *name, taken, others)
 
 
 def main():

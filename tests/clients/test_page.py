@@ -70,7 +70,7 @@ def test_program_of_anomalib(tiles, tmp_path):
     # which tiles it sets aside is drawn: four seeds gave 0.81 to 0.89
     seed = 'from lightning import seed_everything\nseed_everything(0)\n'
     printed = run_python('anomalib', tmp_path, '-c', seed + find_program('anomalib'))
-    assert float(re.search(r'image_AUROC\W+([\d.]+)', printed)[1]) > 0.75
+    assert float(re.search(r'image_AUROC\W+([\d.]+)', printed)[1]) > 0.8
     drawn, tested = (len(list(tmp_path.glob(f'{folder}/**/*.png'))) for folder in ('results', 'tiles/test'))
     assert drawn == (tested + 1) // 2  # anomalib finds its threshold on the rest
 

@@ -1,9 +1,10 @@
-"""Make the data of tin100.py of the published Tiny ImageNet: 100 classes, with a split to choose rates on.
+"""Make the data of tin100.py from the published Tiny ImageNet: 100 classes, with a split to choose rates on.
 
     python -m experiments.tiny_imagenet tiny-imagenet-200 tin100
 
-tin100.csv has the numbers of the photographs of each class that are held out of the published training set, and of the
-four that another one repeats. The published validation images are the split `tune`. Images are linked, not copied.
+tin100.csv lists, by their numbers, the photographs of the published training set that are held out to report on. It
+also lists four that are left out, for they are copies of others. The published validation images are the split `tune`.
+Images are linked, not copied.
 """
 import argparse
 import csv

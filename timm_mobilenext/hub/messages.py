@@ -143,7 +143,7 @@ def _describe(chain: List[BaseException], repo_id: str, revision: Optional[str],
     said = (getattr(error, 'server_message', None) or '').strip()
     wait = response.headers.get('Retry-After') if response is not None else None
     private = ' and the token may not read it' if get_token() else ': for that, run `hf auth login`, or set HF_TOKEN'
-    repeat = 'repeat the command, which goes on where it stopped'
+    repeat = 'repeat the command, which skips what is done'
     if create_pr:
         repeat = f'repeat the command if {constants.ENDPOINT}/{repo_id}/discussions does not show the pull request'
     return text.format(

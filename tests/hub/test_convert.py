@@ -284,6 +284,13 @@ def impossible(folder, **args):
     return save(folder, dict(arch='mobilenext_050', state_dict=state_dict, args=argparse.Namespace(**args)))
 
 
+def segmentation(folder):
+    """As segmentation_models.pytorch names its parts."""
+    encoder = timm.create_model('mobilenext_050', features_only=True).state_dict()
+    return save(folder, {
+        **{f'encoder.model.{key}': value for key, value in encoder.items()}, 'decoder.conv.weight': torch.zeros(2)})
+
+
 @pytest.mark.parametrize('make, options, words', [
     (evil, [], ['is refused', 'system', 'nothing is executed']),
     (truncated, [], ['cannot be read']),
@@ -291,6 +298,8 @@ def impossible(folder, **args):
     (damaged, [], ['damaged', 'classifier.1.weight']),
     (lambda folder: save(folder, {'weight': torch.zeros(2)}), [], ['fits no MobileNeXt model', '--model']),
     (lambda folder: save(folder, timm.create_model('resnet18').state_dict()), [], ['fits no MobileNeXt model']),
+    (segmentation, [],
+     ['larger network', 'its part encoder.model is a mobilenext_050.', 'save encoder.model.state_dict()']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'mobilenext_050'],
      ['of another network', 'of another shape']),
     (lambda folder: save(folder, load_golden('mnext_w035').state_dict), ['--model', 'resnet18'],
@@ -305,8 +314,8 @@ def impossible(folder, **args):
     (lambda folder: save(folder, {'state_dict_ema': torch.ones(2)}), [], ['fits no MobileNeXt model']),
     (lambda folder: save(folder, {'state_dict': {3: torch.zeros(2)}}), [], ['not plain tensors: 3']),
 ], ids=[
-    'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', '--model', 'not ours', 'near miss', 'no EMA', 'overflow',
-    'foo', 'mean', 'size', 'no dict', 'keys',
+    'evil', 'truncated', 'text', 'NaN', 'other', 'resnet', 'segmentation', '--model', 'not ours', 'near miss',
+    'no EMA', 'overflow', 'foo', 'mean', 'size', 'no dict', 'keys',
 ])
 def test_bad_checkpoint_is_reported_in_one_line(make, options, words, tmp_path):
     code, stdout, stderr = convert(make(tmp_path), '-o', tmp_path / 'out', *options)

@@ -173,6 +173,11 @@ def identify(
             return architecture, how
     fits = find_fits(state_dict)
     if not fits:
+        part, fits = find_part(state_dict)
+        if fits:
+            raise UserError(
+                f'The checkpoint is of a larger network, for another task than to classify: its part {shown(part)} is a'
+                f' {" or ".join(fits)}. To have its features alone, save {shown(part)}.state_dict() and give that.')
         raise UserError(
             'The checkpoint fits no MobileNeXt model by keys and shapes: give --model to see what does not fit.')
     if len(fits) > 1:
@@ -193,6 +198,19 @@ def find_fits(state_dict: Dict[str, torch.Tensor]) -> List[str]:
             continue
         fits.append(name)
     return fits
+
+
+def find_part(state_dict: Dict[str, torch.Tensor]) -> Tuple[str, List[str]]:
+    """ Find a MobileNeXt in a larger network, such as the encoder of a segmentation network.
+
+    Returns:
+        Name of the part, and the names of our models that it fits, none if there is no such part.
+    """
+    end = '.conv_stem.weight'
+    part = next((key[:-len(end)] for key in state_dict if key.endswith(end)), '')
+    prefix = f'{part}.'
+    within = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    return part, find_fits(within)
 
 
 def network_args(args: Dict[str, Any]) -> Dict[str, Any]:

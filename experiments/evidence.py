@@ -1,5 +1,6 @@
 """What the runs came to, from rows alone: the differences in docs/why.md, and its figures that no report has."""
 import math
+import statistics
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
@@ -67,6 +68,10 @@ def figures() -> Iterator[Tuple[str, str]]:
     yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
     yield 'both widths, with the run that was repeated', show(lead(second, *widths))
     yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
+    mean = statistics.mean(second['wide'][seed] for seed in SECOND)
+    yield 'wide on the second machine, four runs', f'{mean:.1f}'
+    for arm in ('identity-1/6', 'reduction-6'):
+        yield f'that less one run of {arm}', f'{mean - first[arm][1]:.1f}'
     yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
     spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
     yield 'pairs that show 0.6 points with a power of 80 %', str(next(

@@ -309,7 +309,7 @@ def describe_table(name: str, rows: List[Row], ended: Ended) -> str:
             '### Claims', make_table(CLAIMS, judge(table, ended))]
     if repeats:
         parts += ['### Repeats with the same seed', make_table(REPEATS, map(describe_repeat, repeats)), (
-            f'The deviation of a run is {deviation_of_repeats(repeats):.2f} points by the machine alone.')]
+            f'The deviation of a run is {deviation_of_repeats(repeats):.2f} points where the seed is the same.')]
     return '\n\n'.join(parts)
 
 

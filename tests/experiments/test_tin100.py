@@ -134,7 +134,7 @@ def test_report_of_the_headline(tmp_path, call):
     assert [line for line in text.splitlines() if '8 of 8' in line][0].split(' | ')[1:3] == ['authors', '0.3']
     assert '52.56 ± 0.42 | 2.372 | 53.56 ± 0.42 | 40 |' in text  # repeats are not runs
     assert text.count('| +0.20 |') == 3
-    assert 'The deviation of a run is 0.14 points by the machine alone.' in text  # 0.2 by the root of 2
+    assert 'The deviation of a run is 0.14 points where the seed is the same.' in text  # 0.2 by the root of 2
 
 
 def test_no_verdict_before_the_last_run(tmp_path, call):

@@ -242,6 +242,13 @@ def test_network_that_cannot_be_exported(model, said, tmp_path):
     assert '\n' not in str(e.value)
 
 
+def test_network_whose_shapes_onnx_runtime_does_not_find(tmp_path, capsys):
+    model = timm.create_model('convnextv2_atto', depths=(1, 1, 1, 1), dims=(8, 16, 24, 32), num_classes=3).eval()
+    model.pretrained_cfg['input_size'] = (3, 32, 32)
+    write_onnx_folder(tmp_path, model, PHOTOGRAPHS, Console(width=200))
+    assert len(re.findall('logits within', capsys.readouterr().out)) == 3
+
+
 @pytest.mark.parametrize('lowest, is_warned', [(-1000., True), (-1., False)], ids=['rough', 'fine'])
 def test_int8_that_changes_many_classes_is_warned_of(lowest, is_warned, tmp_path, capsys):
     """The lowest logit sets the step of 8 bits, and the other two say whether an image is bright."""

@@ -163,7 +163,10 @@ def quantize_onnx(exported: Path, file: Path, images: Iterable[torch.Tensor]) ->
 
     with TemporaryDirectory(prefix='timm-mobilenext-') as folder, _quietly():
         prepared = Path(folder, 'prepared.onnx')
-        quant_pre_process(str(exported), str(prepared))
+        try:
+            quant_pre_process(str(exported), str(prepared))
+        except Exception:  # ONNX Runtime's own inference of shapes fails on some networks, such as ConvNeXt V2
+            quant_pre_process(str(exported), str(prepared), skip_symbolic_shape=True)
         # between layers 8 bits without a sign: with one, ONNX Runtime leaves the layers beside a shortcut in float32
         quantize_static(
             str(prepared), str(file), Reader(), quant_format=QuantFormat.QDQ, per_channel=True,

@@ -191,6 +191,15 @@ def test_norm_layer(norm_layer):
         assert {m.eps for m in norms(model)} == {1e-4}
 
 
+def test_norm_layer_of_the_efficient_networks():
+    """Their eps and momentum are those of their own batch norm."""
+    create = partial(timm.create_model, 'mobilenext_s', device='meta')
+    assert not norms(create(norm_layer='layernorm2d'))
+    norm_layer = partial(nn.BatchNorm2d, eps=1e-4)
+    assert {(m.eps, m.momentum) for m in norms(create(norm_layer=norm_layer))} == {(1e-4, 0.1)}
+    assert {(m.eps, m.momentum) for m in norms(create(norm_layer=norm_layer, bn_momentum=0.3))} == {(1e-4, 0.3)}
+
+
 @pytest.mark.parametrize('aa_layer', ['blur', timm.layers.BlurPool2d, nn.AvgPool2d])
 def test_aa_layer(aa_layer):
     model = create(aa_layer=aa_layer)

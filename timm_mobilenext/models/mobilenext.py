@@ -210,12 +210,12 @@ def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: fl
         reduce_chs_fn='even',
         act_layer='silu',
         pad_type='same',
-        bn_eps=1e-3,
-        bn_momentum=0.01,
         drop_rate=0.2,
         drop_path_rate=0.2,
         weight_init='torch',
     )
+    if kwargs.get('norm_layer') is None:  # one of the user's has its own
+        model_args.update(bn_eps=1e-3, bn_momentum=0.01)
     return _gen_mobilenext(variant, **dict(model_args, **kwargs))
 
 

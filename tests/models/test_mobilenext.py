@@ -286,6 +286,19 @@ def test_feature_classes(model, feature_cls, out_indices):
         assert chs == feature.shape[1] == CHANNELS['mobilenext_035'][index]
 
 
+@pytest.mark.parametrize('feature_cfg', [
+    dict(feature_cls='list', flatten_sequential=True), dict(feature_cls='hook', no_rewrite=True),
+    dict(feature_cls='hook', flatten_sequential=False), dict(feature_cls='dict', out_indices=(1, 3)),
+], ids=str)
+def test_feature_cfg_of_the_user_wins(feature_cfg):
+    features = create(features_only=True, feature_cfg=feature_cfg).eval()
+    indices = feature_cfg.get('out_indices', range(5))
+    assert features.feature_info.channels() == [CHANNELS['mobilenext_035'][i] for i in indices]
+    assert len(features(images())) == len(indices)
+    is_whole = feature_cfg.get('no_rewrite') or feature_cfg.get('flatten_sequential') is False
+    assert hasattr(features, 'body') == bool(is_whole)
+
+
 def test_feature_graph_with_same_padding():
     features = create(features_only=True, feature_cls='fx', pad_type='same')
     assert [x.shape[-1] for x in features(images(size=65))] == [33, 17, 9, 5, 3]

@@ -38,7 +38,8 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
     if kwargs.pop('features_only', False):
         if 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
-            kwargs['feature_cfg'] = dict(flatten_sequential=True, **kwargs.get('feature_cfg', {}))
+            given = kwargs.get('feature_cfg', {})
+            kwargs['feature_cfg'] = dict(dict(flatten_sequential=not given.get('no_rewrite')), **given)
         else:
             features_mode = 'cls'
             kwargs_filter = ('num_classes', 'global_pool')

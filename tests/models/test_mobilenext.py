@@ -286,6 +286,18 @@ def test_feature_classes(model, feature_cls, out_indices):
         assert chs == feature.shape[1] == CHANNELS['mobilenext_035'][index]
 
 
+@pytest.mark.parametrize('kwargs', [
+    dict(), dict(feature_cls='list'), dict(feature_cls='hook'), dict(feature_cls='getter'), dict(narrow_skip=True)],
+    ids=str)
+@pytest.mark.parametrize('strides, reductions', [
+    ((2, 2), [2, 4, 8]), ((1, 2), [2, 4]), ((2, 1), [2, 4]), ((2,) * 5, [2, 4, 8, 16, 32, 32])])
+def test_all_levels_of_an_architecture_of_ones_own(strides, reductions, kwargs):
+    arch_def = [[f'sg_r1_k3_s{stride}_e6_c32'] for stride in strides]
+    features = create_mobilenext(arch_def, features_only=True, **kwargs)
+    assert features.feature_info.reduction() == reductions
+    assert [64 // x.shape[-1] for x in features(images(1))] == reductions
+
+
 @pytest.mark.parametrize('feature_cfg', [
     dict(feature_cls='list', flatten_sequential=True), dict(feature_cls='hook', no_rewrite=True),
     dict(feature_cls='hook', flatten_sequential=False), dict(feature_cls='dict', out_indices=(1, 3)),

@@ -39,7 +39,9 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
         if 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
             given = kwargs.get('feature_cfg', {})
-            kwargs['feature_cfg'] = dict(dict(flatten_sequential=not given.get('no_rewrite')), **given)
+            num_levels = 1 + sum(stage_args[0]['stride'] > 1 for stage_args in kwargs['block_args'])
+            feature_args = dict(out_indices=tuple(range(num_levels)), flatten_sequential=not given.get('no_rewrite'))
+            kwargs['feature_cfg'] = dict(feature_args, **given)
         else:
             features_mode = 'cls'
             kwargs_filter = ('num_classes', 'global_pool')

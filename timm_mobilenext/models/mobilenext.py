@@ -58,7 +58,7 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
         pretrained,
         features_only=features_mode == 'cfg',
         pretrained_strict=pretrained_strict and features_mode != 'cls',
-        pretrained_filter_fn=checkpoint_filter_fn,
+        pretrained_filter_fn=partial(checkpoint_filter_fn, strict=pretrained_strict),
         kwargs_filter=kwargs_filter,
         **kwargs,
     )

@@ -12,7 +12,9 @@ from ..shared.errors import first_line
 from .block_strings import BLOCK_TYPES, has_attention
 from .layers import resolve_layer
 
-__all__ = ['add_attention', 'bind_se_layer', 'coord_attn', 'resolve_se_layer', 'se_args', 'takes_ratio']
+__all__ = [
+    'add_attention', 'bind_se_layer', 'coord_attn', 'own_se_ratio', 'resolve_se_layer', 'se_args', 'takes_ratio',
+]
 
 
 def resolve_se_layer(se_layer: Any) -> Any:
@@ -40,6 +42,11 @@ def coord_attn() -> Any:
 def takes_ratio(se_layer: Any) -> bool:
     """ Whether an attention layer takes a ratio of reduction, `rd_ratio`."""
     return 'rd_ratio' in signature(se_layer).parameters
+
+
+def own_se_ratio(ratio: float, se_layer: Any) -> Optional[float]:
+    """ A ratio that is built into a network, or None where the user's attention layer takes none."""
+    return ratio if not se_layer or takes_ratio(resolve_se_layer(se_layer)) else None
 
 
 def bind_se_layer(se_layer: Any, rd_ratio: Optional[float] = None) -> Callable[..., nn.Module]:

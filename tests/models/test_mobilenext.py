@@ -455,6 +455,13 @@ def test_reset_classifier_keeps_pooling(pool):
     assert model.head_hidden_size == 1280
 
 
+def test_reset_classifier_behind_another_stem():
+    model = create(num_classes=10, dtype=torch.float64)
+    model.conv_stem = nn.Sequential(nn.Conv2d(4, 3, 1, dtype=torch.float64), model.conv_stem)
+    model.reset_classifier(4)
+    assert model(images(chans=4, dtype=torch.float64)).shape == (2, 4)
+
+
 def test_reset_classifier_keeps_mode():
     model = create().eval()
     model.reset_classifier(4)

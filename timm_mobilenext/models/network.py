@@ -237,7 +237,7 @@ class MobileNeXt(MobileNeXtTrunk, EfficientNet):
         """
         if global_pool is None:
             global_pool = self.global_pool.pool_type
-        weight = self.conv_stem.weight
+        weight = next(self.parameters())
         self._create_head(num_classes, global_pool, device=weight.device, dtype=weight.dtype)
         efficientnet_init_weights(self.classifier, _INIT_FNS[self.weight_init])
         self.global_pool.train(self.training)

@@ -4,6 +4,7 @@ import pickle
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,21 @@ def test_in_chans(chans):
     assert model(images(chans=chans)).shape == (2, 1000)
     features = create(in_chans=chans, features_only=True)
     assert features(images(chans=chans))[-1].shape == (2, 1280, 2, 2)
+
+
+def test_numbers_of_numpy():
+    """As `labels.max() + 1` is one."""
+    model = create(
+        num_classes=np.int64(5), in_chans=np.int32(1), group_size=np.int64(8), channel_multiplier=np.float32(0.5),
+        depth_multiplier=np.int64(2), identity_multiplier=np.float32(0.5), se_ratio=np.float32(0.25))
+    plain = create(
+        num_classes=5, in_chans=1, group_size=8, channel_multiplier=0.5, depth_multiplier=2, identity_multiplier=0.5,
+        se_ratio=0.25)
+    model.load_state_dict(plain.state_dict())
+    x = images(chans=1)
+    assert torch.equal(model.eval()(x), plain.eval()(x))
+    model.reset_classifier(np.int64(3))
+    assert model(x).shape == (2, 3)
 
 
 @pytest.mark.parametrize('pool, shape', [

@@ -2,6 +2,7 @@
 import math
 from functools import partial
 from inspect import signature
+from numbers import Real
 from typing import Any, Callable, Dict, List, Optional
 
 import torch.nn as nn
@@ -88,7 +89,7 @@ def se_args(se_layer: Any, se_ratio: Optional[float], se_position: Optional[str]
         raise ValueError('se_layer False does not take attention out of a network: give se_ratio=0.')
     args: Dict[str, Any] = {}
     if se_ratio is not None:
-        if isinstance(se_ratio, bool) or not isinstance(se_ratio, (int, float)) or not 0 <= se_ratio < math.inf:
+        if isinstance(se_ratio, bool) or not isinstance(se_ratio, Real) or not 0 <= se_ratio < math.inf:
             raise ValueError(f'se_ratio {se_ratio!r} is not a number from 0: give e.g. 0.25, or 0 for no attention.')
         if se_layer is not None and (not se_ratio or not takes_ratio(resolve_se_layer(se_layer))):
             raise ValueError(f'se_ratio {se_ratio!r} does not go with se_layer {se_layer!r}: leave one out.')

@@ -24,13 +24,14 @@ A `gsg` block takes the same tokens and has a ghost split. Its se is a ratio of 
 import math
 import re
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..shared.errors import shown
 from ._timm import decode_block_str, scale_stage_depth
 from .sandglass import DW_POSITIONS, SE_POSITIONS
 
-__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'has_attention', 'is_multiplier']
+__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'has_attention', 'is_multiplier', 'is_whole']
 
 BLOCK_TYPES = ('sg', 'gsg')
 
@@ -185,7 +186,12 @@ def _is_read(block_type: str, key: str, has_value: bool) -> bool:
 
 def is_multiplier(value: Any) -> bool:
     """ Whether a value is a finite number above 0."""
-    return isinstance(value, (int, float)) and 0 < value < math.inf
+    return isinstance(value, Real) and 0 < value < math.inf  # type: ignore[operator]
+
+
+def is_whole(value: Any, least: int = 0) -> bool:
+    """ Whether a value is a whole number, Python's or numpy's, and not below another."""
+    return isinstance(value, Integral) and int(value) >= least
 
 
 def has_attention(block_args: Dict[str, Any]) -> bool:
@@ -229,7 +235,7 @@ def decode_arch_def(
         raise ValueError(
             f'depth_multiplier {depth_multiplier!r} is not a finite number above 0, nor one for each of the'
             f' {len(arch_def)} stages: give 1.0 for the depth as written.')
-    if group_size is not None and (not isinstance(group_size, int) or group_size < 0):
+    if group_size is not None and not is_whole(group_size):
         raise ValueError(f'group_size {group_size!r} is not a whole number from 0: give 1 for depthwise convolutions.')
     arch_args = []
     for stage_idx, (stage, depth) in enumerate(zip(arch_def, depths, strict=True)):

@@ -15,6 +15,7 @@ from timm.models import EfficientNet, EfficientNetFeatures, FeatureHooks, Featur
 from ..checkpoints.convert import check_state_dict, convert_pre_hook, convert_state_dict
 from ._timm import efficientnet_init_weights, round_channels, SqueezeExcite
 from .attention import resolve_se_layer
+from .block_strings import is_whole
 from .builder import SandglassNetBuilder
 from .layers import resolve_aa_layer, resolve_act_layer, resolve_reduce_chs_fn
 from .moments import init_running_stats
@@ -109,7 +110,7 @@ class MobileNeXtTrunk(nn.Module):
         """
         nn.Module.__init__(self)
         dd = {'device': device, 'dtype': dtype}
-        if not isinstance(in_chans, int) or in_chans < 1:
+        if not is_whole(in_chans, 1):
             raise ValueError(
                 f'in_chans {in_chans!r} is not a whole number from 1: give the channels of the input image.')
         if output_stride not in (2, 4, 8, 16, 32):
@@ -216,7 +217,7 @@ class MobileNeXt(MobileNeXtTrunk, EfficientNet):
 
     def _create_head(self, num_classes: int, global_pool: str, **dd: Any) -> None:
         """ Pooling + Head, without a head convolution."""
-        if not isinstance(num_classes, int) or num_classes < 0:
+        if not is_whole(num_classes):
             raise ValueError(f'num_classes {num_classes!r} is not a whole number from 0: give 0 for no classifier.')
         try:
             self.global_pool, self.classifier = create_classifier(

@@ -1,6 +1,8 @@
 """The registered models under timm's whole model contract."""
+import gc
 import math
 import pickle
+import weakref
 from copy import deepcopy
 from functools import partial
 
@@ -741,6 +743,20 @@ def test_load_state_dict_not_strict(model):
     result = fresh.load_state_dict({**state_dict, 'extra': torch.zeros(1)}, strict=False)
     assert set(result.missing_keys) == {'classifier.weight', 'classifier.bias'} and result.unexpected_keys == ['extra']
     assert torch.equal(fresh.conv_stem.weight, model.conv_stem.weight)
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(), dict(narrow_skip=True), dict(features_only=True, feature_location='expansion')], ids=str)
+def test_memory_is_free_at_once(kwargs):
+    model = create(device='meta', **kwargs)
+    copies = [deepcopy(model), pickle.loads(pickle.dumps(model))]
+    gone = [weakref.ref(part) for network in (model, *copies) for part in (network, network.conv_stem)]
+    gc.disable()
+    try:
+        del model, copies
+        assert [part() for part in gone] == [None] * 6
+    finally:
+        gc.enable()
 
 
 def test_copy_and_pickle(model):

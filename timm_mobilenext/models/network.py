@@ -4,6 +4,7 @@ Weight initialization after the authors' `mobilenext/codebase/models/mnext.py` a
 in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
+import weakref
 from copy import deepcopy
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -51,6 +52,29 @@ def _init_weight_torch(m: nn.Module, n: str = '') -> None:
 
 # None is timm's own scheme
 _INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, timm=None, torch=_init_weight_torch)
+
+
+class StemFold(nn.Identity):
+    """ Child of a network that folds its stem, for timm's reparameterize_model, which visits the children alone
+
+    It holds the network weakly, so that a deleted network leaves memory at once, and not when Python collects garbage.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network: Callable[[], Any] = weakref.ref(network)
+
+    def reparameterize(self) -> None:
+        network = self.network()
+        if network is not None:  # somebody may have kept its children alone
+            network._fold_stem()
+
+    def __getstate__(self) -> Dict[str, Any]:  # to copy and pickle, which a weak reference cannot be
+        return dict(vars(self), network=self.network())
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        network = state['network']
+        super().__setstate__(dict(state, network=weakref.ref(network) if network is not None else lambda: None))
 
 
 class MobileNeXtTrunk(nn.Module):
@@ -149,9 +173,7 @@ class MobileNeXtTrunk(nn.Module):
         self.feature_info: Any = builder.features
         self.num_features: Any = builder.in_chs
 
-        # timm's reparameterize_model visits the children of a network, so this child folds the stem for it
-        self.stem_fold = nn.Identity()
-        self.stem_fold.reparameterize = self._fold_stem  # type: ignore[assignment]
+        self.stem_fold = StemFold(self)
         self.register_load_state_dict_pre_hook(convert_pre_hook)
 
     def _fold_stem(self) -> None:

@@ -255,7 +255,7 @@ class MobileNeXt(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: Optional[str] = None) -> None:
         self.num_classes = num_classes
-        weight = self.conv_stem.weight
+        weight = next(self.parameters())
         self.global_pool, self.classifier = create_classifier(
             self.num_features,
             num_classes,

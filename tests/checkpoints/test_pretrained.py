@@ -93,6 +93,23 @@ def test_downloaded_file(tmp_path):
     assert is_golden(model)
 
 
+@pytest.mark.parametrize('kwargs', [dict(), dict(num_classes=3), dict(features_only=True)], ids=str)
+def test_weights_that_lack_some_of_the_networks(message_of, kwargs):
+    """Where the user says so, and all the others have to fit."""
+    weights = timm.create_model('mobilenext_050').state_dict()
+
+    def create(weights, **kwargs):
+        return timm.create_model(
+            'mobilenext_050_se', pretrained=True, pretrained_cfg_overlay=dict(state_dict=dict(weights)), **kwargs)
+
+    assert 'missing' in message_of(create, weights, **kwargs)
+    model = create(weights, pretrained_strict=False, **kwargs)
+    loaded = {key: value for key, value in model.state_dict().items() if 'classifier' not in key and '.se.' not in key}
+    assert len(loaded) > 200 and all(torch.equal(value, weights[key]) for key, value in loaded.items())
+    weights['bn1.weight'] = torch.ones(7)
+    assert 'bn1.weight (7,)' in message_of(create, weights, pretrained_strict=False, **kwargs)
+
+
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_file_of_other_classes_and_channels(message_of, tmp_path, suffix):
     """Nothing is drawn anew that is there."""

@@ -89,6 +89,28 @@ def test_a_ratio_of_0_takes_attention_out(name):
     assert not attention(timm.create_model(name, se_ratio=0))
 
 
+@pytest.mark.parametrize('name', ['mobilenext_050_se', 'mobilenext_s', 'mobilenext_l_ghost'])
+def test_a_layer_without_a_ratio_takes_none(name):
+    layers = attention(timm.create_model(name, se_layer='ese', device='meta'))
+    assert list(layers) == list(attention(timm.create_model(name, device='meta')))
+    assert {type(layer).__name__ for layer in layers.values()} == {'EffectiveSEModule'}
+    with pytest.raises(ValueError, match="se_ratio 0.5 does not go with se_layer 'ese': leave one out"):
+        timm.create_model(name, se_layer='ese', se_ratio=0.5)
+
+
+@pytest.mark.parametrize('name', ['mobilenext_100', 'mobilenext_s', 'mobilenext_l_ghost'])
+def test_ratio_with_an_architecture_of_ones_own(name):
+    arch_def = [['sg_r1_k3_s2_e2_c96'], ['sg_r1_k3_s1_e6_c96']]
+    create = partial(timm.create_model, name, arch_def=arch_def, depth_multiplier=1.0)
+    assert not attention(create())
+    assert [layer.conv_reduce.out_channels for layer in attention(create(se_ratio=1 / 12)).values()] == [4, 1]
+
+
+def test_ratio_is_any_number():
+    layers = attention(timm.create_model('mobilenext_s', se_ratio=1 / 12, device='meta'))
+    assert [layer.conv_reduce.out_channels for layer in layers.values()][-1] == round(1280 / 6 / 12)
+
+
 # arguments of a network
 
 @pytest.mark.parametrize('kwargs', [
@@ -138,10 +160,11 @@ def test_a_layer_takes_the_activation_unless_it_has_its_own():
     (dict(se_layer='bottleneck'), 'feature size'),
     (dict(se_layer='foo'), "Unknown attention layer 'foo'"),
     (dict(se_layer='eca', arch_def=[['ir_r1_k3_s2_e4_c32']]), "se_layer 'eca': no block has attention"),
+    (dict(model_name='mobilenext_s', block_type='gsg', arch_def=FIRST), "block_type 'gsg' .* leave it out"),
 ], ids=str)
 def test_no_argument_is_ignored(kwargs, message):
     with pytest.raises(ValueError, match=message):
-        timm.create_model('mobilenext_035', **kwargs)
+        timm.create_model(**dict(dict(model_name='mobilenext_035'), **kwargs))
 
 
 def test_a_bug_of_a_layer_of_ones_own_is_shown():

@@ -170,7 +170,7 @@ def test_width_multiplier(width, stem, chs):
 ])
 def test_depth_multiplier(depth, lengths):
     """As timm's own decoder scales the same definition, a tuple by stage included."""
-    sg = [['sg_r3_k3_s2_e6_c16'], ['sg_r1_k3_s1_e6_c24'], ['sg_r1_k3_s1_e6_c24', 'sg_r2_k3_s2_e6_c24']]
+    sg = [['sg_r3_k3_s2_e6_c16'], ['sg_r1_k3_s1_e6_c24'], ['sg_r1_k3_s1_e6_c24', 'sg_r2_k3_s1_e6_c24']]
     ir = [[block_str.replace('sg', 'ir') for block_str in stage] for stage in sg]
     assert [len(stage) for stage in timm.models._efficientnet_builder.decode_arch_def(ir, depth)] == lengths
     assert [len(stage) for stage in create_mobilenext(sg, depth_multiplier=depth).blocks] == lengths
@@ -287,7 +287,7 @@ def test_timms_blocks_may_end_a_stage(name, stride):
 
 def test_all_in_one():
     stages = [[block_str.format(s=1)] for name, block_str in TIMM_STRINGS.items() if name not in ('s2d', 'mha', 'mqa')]
-    run([['sg_r1_k3_s2_e2_c32'], *stages, ['mha_r1_k3_s1_h2_d16_c32', 'mqa_r1_k3_s1_h2_d16_c32', 'sg_r2_k3_s2_c64']])
+    run([['sg_r1_k3_s2_e2_c32'], *stages, ['mha_r1_k3_s1_h2_d16_c32', 'mqa_r1_k3_s1_h2_d16_c32', 'sg_r2_k3_s1_c64']])
 
 
 def timms_own_strings():
@@ -366,6 +366,27 @@ def test_bad_string(block_str, words):
     assert len(message.splitlines()) == 1
     assert f'"{block_str}"' in message and all(word in message for word in words)
     assert isinstance(info.value, ValueError)
+
+
+@pytest.mark.parametrize('block_str, token', [
+    ('sg_r2_k3_s2_e6_c32', 's2'), ('gsg_r1_k3_s2_e6_c32', 's2'), ('ir_r1_k3_s2_e4_c32', 's2'),
+    ('sg_r1_k3_s1_e6_c64_keepdw', 'keepdw'),
+])
+def test_tokens_of_a_stages_first_block(block_str, token):
+    """In a later string of a stage they would have no effect."""
+    create_mobilenext([['sg_r1_k3_s2_e2_c32'], [block_str]], num_classes=2)
+    with pytest.raises(BlockStringError) as info:
+        create_mobilenext([['sg_r1_k3_s2_e2_c32', block_str]], num_classes=2)
+    message = str(info.value)
+    assert f'"{block_str}"' in message and f'"{token}"' in message and 'stage of its own' in message
+    assert len(message.splitlines()) == 1
+
+
+def test_later_string_of_a_stage():
+    arch_def = [['sg_r1_k3_s2_e2_c32'], ['sg_r2_k3_s2_e6_c48_noskip', 'sg_r2_k5_s1_e6_c48', 'ir_r1_k3_s1_e4_c48']]
+    for output_stride in (32, 2):
+        model = create_mobilenext(arch_def, num_classes=2, output_stride=output_stride)
+        assert [getattr(block, 'has_skip', None) for block in model.blocks[1]] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize('arch_def', [

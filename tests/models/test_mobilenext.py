@@ -1,9 +1,12 @@
 """The registered models under timm's whole model contract."""
+import gc
 import math
 import pickle
+import weakref
 from copy import deepcopy
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,6 +93,21 @@ def test_in_chans(chans):
     assert model(images(chans=chans)).shape == (2, 1000)
     features = create(in_chans=chans, features_only=True)
     assert features(images(chans=chans))[-1].shape == (2, 1280, 2, 2)
+
+
+def test_numbers_of_numpy():
+    """As `labels.max() + 1` is one."""
+    model = create(
+        num_classes=np.int64(5), in_chans=np.int32(1), group_size=np.int64(8), channel_multiplier=np.float32(0.5),
+        depth_multiplier=np.int64(2), identity_multiplier=np.float32(0.5), se_ratio=np.float32(0.25))
+    plain = create(
+        num_classes=5, in_chans=1, group_size=8, channel_multiplier=0.5, depth_multiplier=2, identity_multiplier=0.5,
+        se_ratio=0.25)
+    model.load_state_dict(plain.state_dict())
+    x = images(chans=1)
+    assert torch.equal(model.eval()(x), plain.eval()(x))
+    model.reset_classifier(np.int64(3))
+    assert model(x).shape == (2, 3)
 
 
 @pytest.mark.parametrize('pool, shape', [
@@ -191,6 +209,15 @@ def test_norm_layer(norm_layer):
         assert {m.eps for m in norms(model)} == {1e-4}
 
 
+def test_norm_layer_of_the_efficient_networks():
+    """Their eps and momentum are those of their own batch norm."""
+    create = partial(timm.create_model, 'mobilenext_s', device='meta')
+    assert not norms(create(norm_layer='layernorm2d'))
+    norm_layer = partial(nn.BatchNorm2d, eps=1e-4)
+    assert {(m.eps, m.momentum) for m in norms(create(norm_layer=norm_layer))} == {(1e-4, 0.1)}
+    assert {(m.eps, m.momentum) for m in norms(create(norm_layer=norm_layer, bn_momentum=0.3))} == {(1e-4, 0.3)}
+
+
 @pytest.mark.parametrize('aa_layer', ['blur', timm.layers.BlurPool2d, nn.AvgPool2d])
 def test_aa_layer(aa_layer):
     model = create(aa_layer=aa_layer)
@@ -275,6 +302,31 @@ def test_feature_classes(model, feature_cls, out_indices):
     for feature, index, chs in zip(actual, indices, features.feature_info.channels(), strict=True):
         torch.testing.assert_close(feature, expected[index])
         assert chs == feature.shape[1] == CHANNELS['mobilenext_035'][index]
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(), dict(feature_cls='list'), dict(feature_cls='hook'), dict(feature_cls='getter'), dict(narrow_skip=True)],
+    ids=str)
+@pytest.mark.parametrize('strides, reductions', [
+    ((2, 2), [2, 4, 8]), ((1, 2), [2, 4]), ((2, 1), [2, 4]), ((2,) * 5, [2, 4, 8, 16, 32, 32])])
+def test_all_levels_of_an_architecture_of_ones_own(strides, reductions, kwargs):
+    arch_def = [[f'sg_r1_k3_s{stride}_e6_c32'] for stride in strides]
+    features = create_mobilenext(arch_def, features_only=True, **kwargs)
+    assert features.feature_info.reduction() == reductions
+    assert [64 // x.shape[-1] for x in features(images(1))] == reductions
+
+
+@pytest.mark.parametrize('feature_cfg', [
+    dict(feature_cls='list', flatten_sequential=True), dict(feature_cls='hook', no_rewrite=True),
+    dict(feature_cls='hook', flatten_sequential=False), dict(feature_cls='dict', out_indices=(1, 3)),
+], ids=str)
+def test_feature_cfg_of_the_user_wins(feature_cfg):
+    features = create(features_only=True, feature_cfg=feature_cfg).eval()
+    indices = feature_cfg.get('out_indices', range(5))
+    assert features.feature_info.channels() == [CHANNELS['mobilenext_035'][i] for i in indices]
+    assert len(features(images())) == len(indices)
+    is_whole = feature_cfg.get('no_rewrite') or feature_cfg.get('flatten_sequential') is False
+    assert hasattr(features, 'body') == bool(is_whole)
 
 
 def test_feature_graph_with_same_padding():
@@ -419,6 +471,13 @@ def test_reset_classifier_keeps_pooling(pool):
     model.reset_classifier(3, 'avg')
     assert model.global_pool.pool_type == 'avg' and model(images()).shape == (2, 3)
     assert model.head_hidden_size == 1280
+
+
+def test_reset_classifier_behind_another_stem():
+    model = create(num_classes=10, dtype=torch.float64)
+    model.conv_stem = nn.Sequential(nn.Conv2d(4, 3, 1, dtype=torch.float64), model.conv_stem)
+    model.reset_classifier(4)
+    assert model(images(chans=4, dtype=torch.float64)).shape == (2, 4)
 
 
 def test_reset_classifier_keeps_mode():
@@ -684,6 +743,20 @@ def test_load_state_dict_not_strict(model):
     result = fresh.load_state_dict({**state_dict, 'extra': torch.zeros(1)}, strict=False)
     assert set(result.missing_keys) == {'classifier.weight', 'classifier.bias'} and result.unexpected_keys == ['extra']
     assert torch.equal(fresh.conv_stem.weight, model.conv_stem.weight)
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(), dict(narrow_skip=True), dict(features_only=True, feature_location='expansion')], ids=str)
+def test_memory_is_free_at_once(kwargs):
+    model = create(device='meta', **kwargs)
+    copies = [deepcopy(model), pickle.loads(pickle.dumps(model))]
+    gone = [weakref.ref(part) for network in (model, *copies) for part in (network, network.conv_stem)]
+    gc.disable()
+    try:
+        del model, copies
+        assert [part() for part in gone] == [None] * 6
+    finally:
+        gc.enable()
 
 
 def test_copy_and_pickle(model):

@@ -1,7 +1,8 @@
 """An untrained network in eval mode: alive, and neither its weights nor its training know of it."""
 import pytest
 import torch
-from helpers import MODELS
+from helpers import COORD, MODELS
+from torch import nn
 
 import timm
 
@@ -94,6 +95,28 @@ def test_training_forgets_them(monkeypatch):
 def test_layers_run_as_before():
     model = timm.create_model('mobilenext_100', arch_def=SMALL)
     assert not any('forward' in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize('name', ['mobilenext_100_id050', pytest.param('mobilenext_050_ca', marks=COORD)])
+def test_weights_on_meta_and_buffers_on_the_cpu(name, monkeypatch):
+    """As accelerate's init_empty_weights() makes them."""
+    whole = timm.create_model(name).eval()
+    register = nn.Module.register_parameter
+
+    def register_on_meta(module, key, param):
+        register(module, key, param if param is None else nn.Parameter(param.to('meta')))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Module, 'register_parameter', register_on_meta)
+        model = timm.create_model(name).eval()
+    assert all(p.is_meta for p in model.parameters()) and not model.bn1.running_mean.is_meta
+    model.load_state_dict(whole.state_dict(), assign=True)
+    x = smooth_images(32)
+    assert torch.equal(model(x), whole(x))
+
+
+def test_activation_with_a_weight_on_the_meta_device():
+    assert timm.create_model('mobilenext_035', act_layer='prelu', device='meta').conv_stem.weight.is_meta
 
 
 def test_after_to_empty():

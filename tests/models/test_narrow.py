@@ -116,6 +116,13 @@ def test_intermediates_and_features():
         assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize('kwargs', [
+    dict(feature_location='bottleneck', feature_cls='getter'), dict(feature_cfg=dict(feature_location='bottleneck'))])
+def test_feature_arguments_that_go_with_it(kwargs):
+    features = timm.create_model('mobilenext_035', features_only=True, narrow_skip=True, out_indices=(1, 3), **kwargs)
+    assert features.feature_info.channels() == [48, 136]
+
+
 def test_grad_checkpointing():
     model, x = create(narrow_skip=True), torch.randn(2, 3, 64, 64)
     gradients = []

@@ -50,6 +50,11 @@ for name in names:
     assert [[info[key] for key in keys] for info in native.feature_info] == [
         [info[key] for key in keys] for info in ours.feature_info], name
 
+# another stem
+native.conv_stem = torch.nn.Sequential(torch.nn.Conv2d(4, 3, 1), native.conv_stem)
+native.reset_classifier(4)
+assert native(torch.randn(2, 4, 64, 64)).shape == (2, 4)
+
 # dilated
 a, b = (create('mobilenext_100', features_only=True, output_stride=8).eval()
         for create in (timm.create_model, create_mobilenext))

@@ -98,11 +98,16 @@ def convert_pre_hook(model: nn.Module, state_dict: Dict[str, torch.Tensor], pref
         state_dict.update({prefix + key: value for key, value in converted.items()})
 
 
-def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[str, torch.Tensor]:
+def checkpoint_filter_fn(
+        state_dict: Dict[str, Any],
+        model: nn.Module,
+        strict: bool = True,
+) -> Dict[str, torch.Tensor]:
     """ Convert pretrained weights. timm calls this before it adapts them to the model's classes and input channels.
 
     Raises:
-        UserError: If a tensor does not fit. The classifier and the stem may differ, since timm adapts them.
+        UserError: If a shape differs or, when strict, a tensor is missing or too many. The classifier and the stem may
+            differ, since timm adapts them.
     """
     converted = convert_state_dict(state_dict.get('state_dict', state_dict), model)
     # timm does not load adapted weights strictly, so that a missing tensor would stay random without a word
@@ -115,7 +120,7 @@ def checkpoint_filter_fn(state_dict: Dict[str, Any], model: nn.Module) -> Dict[s
         if stem.shape == expected['conv_stem.weight'].shape:
             # an older timm assumes that every stem has three channels, and leaves out what it cannot adapt
             expected['conv_stem.weight'].copy_(stem)
-    check_state_dict(body, model)
+    check_state_dict(body, model, strict)
     return converted
 
 

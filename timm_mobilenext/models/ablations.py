@@ -177,10 +177,12 @@ def narrow_kwargs(noskip: bool = False, **kwargs: Any) -> Dict[str, Any]:
         raise ValueError('noskip=True and narrow_skip=True contradict each other: leave one out.')
     kwargs['model_cls'] = NarrowMobileNeXt
     if kwargs.get('features_only'):
-        asked = {**kwargs, **kwargs.get('feature_cfg', {})}
+        feature_cfg = kwargs['feature_cfg'] = dict(kwargs.get('feature_cfg', {}))
         for key, only in (('feature_cls', 'getter'), ('feature_location', 'bottleneck')):
-            value = asked.get(key, only)
-            if value != only:
-                raise ValueError(f'{key} {value!r} does not go with narrow_skip=True: give {only!r}, or leave it out.')
-        kwargs['feature_cfg'] = dict(kwargs.get('feature_cfg', {}), feature_cls='getter')
+            for given in (kwargs, feature_cfg):
+                value = given.pop(key, only)
+                if value != only:
+                    raise ValueError(
+                        f'{key} {value!r} does not go with narrow_skip=True: give {only!r}, or leave it out.')
+        feature_cfg['feature_cls'] = 'getter'
     return kwargs

@@ -2,6 +2,7 @@
 import math
 from functools import partial
 from inspect import signature
+from numbers import Real
 from typing import Any, Callable, Dict, List, Optional
 
 import torch.nn as nn
@@ -12,7 +13,9 @@ from ..shared.errors import first_line
 from .block_strings import BLOCK_TYPES, has_attention
 from .layers import resolve_layer
 
-__all__ = ['add_attention', 'bind_se_layer', 'coord_attn', 'resolve_se_layer', 'se_args', 'takes_ratio']
+__all__ = [
+    'add_attention', 'bind_se_layer', 'coord_attn', 'own_se_ratio', 'resolve_se_layer', 'se_args', 'takes_ratio',
+]
 
 
 def resolve_se_layer(se_layer: Any) -> Any:
@@ -40,6 +43,11 @@ def coord_attn() -> Any:
 def takes_ratio(se_layer: Any) -> bool:
     """ Whether an attention layer takes a ratio of reduction, `rd_ratio`."""
     return 'rd_ratio' in signature(se_layer).parameters
+
+
+def own_se_ratio(ratio: float, se_layer: Any) -> Optional[float]:
+    """ A ratio that is built into a network, or None where the user's attention layer takes none."""
+    return ratio if not se_layer or takes_ratio(resolve_se_layer(se_layer)) else None
 
 
 def bind_se_layer(se_layer: Any, rd_ratio: Optional[float] = None) -> Callable[..., nn.Module]:
@@ -81,7 +89,7 @@ def se_args(se_layer: Any, se_ratio: Optional[float], se_position: Optional[str]
         raise ValueError('se_layer False does not take attention out of a network: give se_ratio=0.')
     args: Dict[str, Any] = {}
     if se_ratio is not None:
-        if isinstance(se_ratio, bool) or not isinstance(se_ratio, (int, float)) or not 0 <= se_ratio < math.inf:
+        if isinstance(se_ratio, bool) or not isinstance(se_ratio, Real) or not 0 <= se_ratio < math.inf:
             raise ValueError(f'se_ratio {se_ratio!r} is not a number from 0: give e.g. 0.25, or 0 for no attention.')
         if se_layer is not None and (not se_ratio or not takes_ratio(resolve_se_layer(se_layer))):
             raise ValueError(f'se_ratio {se_ratio!r} does not go with se_layer {se_layer!r}: leave one out.')

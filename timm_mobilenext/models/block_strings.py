@@ -5,7 +5,8 @@ block strings. The types mix freely, and timm parses the strings of its own type
 
     sg_r3_k3_s2_e6_c192_se0.25
 
-  * r - blocks in the row, k - depthwise kernel size (odd), s - stride of the first block (1 or 2), c - output channels,
+  * r - blocks in the row, k - depthwise kernel size (odd), s - stride of a stage's first block (1 or 2), c - output
+    channels,
   * e - reduction, the ratio of wide to narrow (6 if left out), gs - group size of the depthwise convolutions,
     n - activation (re, r6, hs, sw, mi), noskip - no shortcut,
   * se - attention and its ratio to the bottleneck, squeeze-and-excitation if the network says nothing else,
@@ -13,7 +14,7 @@ block strings. The types mix freely, and timm parses the strings of its own type
   * sefirst, selast - behind which depthwise convolution the attention sits,
   * id - identity tensor multiplier as a number or a fraction, `id0.5` or `id1/3`,
   * dwbefore, dwafter, dwboth, dwbottleneck - where the depthwise convolutions sit,
-  * keepdw - keep both depthwise convolutions, without a shortcut, in the first block of a row,
+  * keepdw - keep both depthwise convolutions, without a shortcut, in the first block of a stage,
   * keepc - do not scale channels below what is written, whatever the width multiplier,
   * nonlinear - an activation after the narrowing 1x1,
   * pg - groups of the 1x1 convolutions, in blocks that have both depthwise convolutions.
@@ -23,13 +24,14 @@ A `gsg` block takes the same tokens and has a ghost split. Its se is a ratio of 
 import math
 import re
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from ..shared.errors import shown
 from ._timm import decode_block_str, scale_stage_depth
 from .sandglass import DW_POSITIONS, SE_POSITIONS
 
-__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'has_attention', 'is_multiplier']
+__all__ = ['BLOCK_TYPES', 'BlockStringError', 'decode_arch_def', 'has_attention', 'is_multiplier', 'is_whole']
 
 BLOCK_TYPES = ('sg', 'gsg')
 
@@ -184,7 +186,12 @@ def _is_read(block_type: str, key: str, has_value: bool) -> bool:
 
 def is_multiplier(value: Any) -> bool:
     """ Whether a value is a finite number above 0."""
-    return isinstance(value, (int, float)) and 0 < value < math.inf
+    return isinstance(value, Real) and 0 < value < math.inf  # type: ignore[operator]
+
+
+def is_whole(value: Any, least: int = 0) -> bool:
+    """ Whether a value is a whole number, Python's or numpy's, and not below another."""
+    return isinstance(value, Integral) and int(value) >= least
 
 
 def has_attention(block_args: Dict[str, Any]) -> bool:
@@ -214,7 +221,7 @@ def decode_arch_def(
         List of stages, each a list of block arguments for `SandglassNetBuilder`.
 
     Raises:
-        BlockStringError: If a string does not follow the grammar.
+        BlockStringError: If a string does not follow the grammar, or has a token without an effect.
         ValueError: If the definition is not a list of lists, or another argument is impossible.
     """
     stages_ok = isinstance(arch_def, (list, tuple)) and len(arch_def) > 0
@@ -228,13 +235,20 @@ def decode_arch_def(
         raise ValueError(
             f'depth_multiplier {depth_multiplier!r} is not a finite number above 0, nor one for each of the'
             f' {len(arch_def)} stages: give 1.0 for the depth as written.')
-    if group_size is not None and (not isinstance(group_size, int) or group_size < 0):
+    if group_size is not None and not is_whole(group_size):
         raise ValueError(f'group_size {group_size!r} is not a whole number from 0: give 1 for depthwise convolutions.')
     arch_args = []
     for stage_idx, (stage, depth) in enumerate(zip(arch_def, depths, strict=True)):
         stage_args, repeats = [], []
-        for block_str in stage:
+        for row, block_str in enumerate(stage):
             block_args, num_repeat = _decode(block_str)
+            if row > 0:  # timm's builder lets only the first block of a stage have a stride
+                stride = block_args.get('stride', 1)
+                token = f's{stride}' if stride > 1 else 'keepdw' if block_args.get('keep_dw') else ''
+                if token:
+                    raise BlockStringError(
+                        f'Block string "{shown(block_str)}": token "{token}" has an effect in the first string of a'
+                        ' stage alone: give this string a stage of its own.')
             if block_args['block_type'] in BLOCK_TYPES:
                 string_args, block_args = block_args, dict(sandglass_args, **block_args)
                 if not has_attention(block_args):

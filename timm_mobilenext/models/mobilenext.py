@@ -22,7 +22,7 @@ from ..checkpoints.convert import checkpoint_filter_fn
 from ..checkpoints.official import authors_url, weights_overlay
 from ._timm import name_in_timm, pretrained_cfg_for_features, register_model, resolve_bn_args, round_channels
 from .ablations import narrow_kwargs
-from .attention import add_attention, coord_attn, se_args
+from .attention import add_attention, coord_attn, own_se_ratio, se_args
 from .block_strings import decode_arch_def, is_multiplier
 from .layers import resolve_norm_layer
 from .network import MobileNeXt, MobileNeXtFeatures
@@ -38,7 +38,10 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
     if kwargs.pop('features_only', False):
         if 'feature_cfg' in kwargs or 'feature_cls' in kwargs:
             features_mode = 'cfg'
-            kwargs['feature_cfg'] = dict(flatten_sequential=True, **kwargs.get('feature_cfg', {}))
+            given = kwargs.get('feature_cfg', {})
+            num_levels = 1 + sum(stage_args[0]['stride'] > 1 for stage_args in kwargs['block_args'])
+            feature_args = dict(out_indices=tuple(range(num_levels)), flatten_sequential=not given.get('no_rewrite'))
+            kwargs['feature_cfg'] = dict(feature_args, **given)
         else:
             features_mode = 'cls'
             kwargs_filter = ('num_classes', 'global_pool')
@@ -55,7 +58,7 @@ def _create_mobilenext(variant: str, pretrained: bool = False, model_cls: Any = 
         pretrained,
         features_only=features_mode == 'cfg',
         pretrained_strict=pretrained_strict and features_mode != 'cls',
-        pretrained_filter_fn=checkpoint_filter_fn,
+        pretrained_filter_fn=partial(checkpoint_filter_fn, strict=pretrained_strict),
         kwargs_filter=kwargs_filter,
         **kwargs,
     )
@@ -164,7 +167,7 @@ def _gen_mobilenext_se(variant: str, **kwargs: Any) -> Any:
     that makes 3.91M parameters, where the paper says 3.89M.
     """
     if kwargs.get('se_ratio') != 0:
-        kwargs = dict(dict(se_ratio=0.25, se_position='first'), **kwargs)
+        kwargs = dict(dict(se_ratio=own_se_ratio(0.25, kwargs.get('se_layer')), se_position='first'), **kwargs)
     return _gen_mobilenext(variant, **kwargs)
 
 
@@ -182,40 +185,58 @@ def _gen_mobilenext_ca(variant: str, **kwargs: Any) -> Any:
     return _gen_mobilenext(variant, **kwargs)
 
 
-def _gen_mobilenext_efficient(variant: str, block_type: str = 'sg', se_ratio: float = 0.25, **kwargs: Any) -> Any:
+def _gen_mobilenext_efficient(
+        variant: str,
+        own_type: str = 'sg',
+        own_ratio: float = 0.25,
+        /,
+        arch_def: Optional[List[List[str]]] = None,
+        block_type: Optional[str] = None,
+        se_ratio: Optional[float] = None,
+        **kwargs: Any,
+) -> Any:
     """ Creates a MobileNeXt model in the manner of EfficientNet, or its feature extractor.
 
     Ref impl: https://github.com/zhoudaquan/rethinking_bottleneck_design/blob/main/mobilenext/codebase/models/efficient_mnext/model.py
 
     Args:
+        own_type: Type of the blocks that is built in.
+        own_ratio: Squeeze-and-excitation ratio that is built in.
+        arch_def: Architecture definition in place of the authors', without what is built in.
         block_type: Type of the blocks, 'sg' or 'gsg'.
         se_ratio: Squeeze-and-excitation ratio of the blocks.
     """
-    # stride, kernel size, reduction, channels and repeats of each stage; no shortcut at a reduction of 2
-    arch_def = [
-        [f'{block_type}_r{r}_k{k}_s{s}_e{e}_c{c}_se{se_ratio}{"_noskip" if e == 2 else ""}']
-        for e, k, c, r, s in (
-            (2, 3, 96, 1, 1),  # stage 0, 112x112 in
-            (6, 3, 144, 1, 2),  # stage 1, 112x112 in
-            (6, 5, 192, 3, 2),  # stage 2, 56x56 in
-            (6, 3, 288, 3, 2),  # stage 3, 28x28 in
-            (6, 5, 384, 4, 1),  # stage 4, 14x14 in
-            (6, 5, 576, 4, 2),  # stage 5, 14x14 in
-            (6, 3, 960, 3, 1),  # stage 6, 7x7 in
-            (6, 3, 1280, 1, 1),  # stage 7, 7x7 in
-        )
-    ]
+    if arch_def is None:
+        # stride, kernel size, reduction, channels and repeats of each stage; no shortcut at a reduction of 2
+        arch_def = [
+            [f'{block_type or own_type}_r{r}_k{k}_s{s}_e{e}_c{c}{"_noskip" if e == 2 else ""}']
+            for e, k, c, r, s in (
+                (2, 3, 96, 1, 1),  # stage 0, 112x112 in
+                (6, 3, 144, 1, 2),  # stage 1, 112x112 in
+                (6, 5, 192, 3, 2),  # stage 2, 56x56 in
+                (6, 3, 288, 3, 2),  # stage 3, 28x28 in
+                (6, 5, 384, 4, 1),  # stage 4, 14x14 in
+                (6, 5, 576, 4, 2),  # stage 5, 14x14 in
+                (6, 3, 960, 3, 1),  # stage 6, 7x7 in
+                (6, 3, 1280, 1, 1),  # stage 7, 7x7 in
+            )
+        ]
+        if se_ratio is None:
+            se_ratio = own_se_ratio(own_ratio, kwargs.get('se_layer'))
+    elif block_type is not None:
+        raise ValueError(f'block_type {block_type!r} has no effect on an arch_def, which has its own: leave it out.')
     model_args = dict(
         arch_def=arch_def,
+        se_ratio=se_ratio,
         reduce_chs_fn='even',
         act_layer='silu',
         pad_type='same',
-        bn_eps=1e-3,
-        bn_momentum=0.01,
         drop_rate=0.2,
         drop_path_rate=0.2,
         weight_init='torch',
     )
+    if kwargs.get('norm_layer') is None:  # one of the user's has its own
+        model_args.update(bn_eps=1e-3, bn_momentum=0.01)
     return _gen_mobilenext(variant, **dict(model_args, **kwargs))
 
 
@@ -434,5 +455,6 @@ def mobilenext_l(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
 @register_model
 def mobilenext_l_ghost(pretrained: bool = False, **kwargs: Any) -> MobileNeXt:
     """ MobileNeXt in the manner of EfficientNet-B1, w/ ghost split"""
-    model_args = dict(depth_multiplier=1.1, block_type='gsg', se_ratio=0.125)
-    return _gen_mobilenext_efficient('mobilenext_l_ghost', pretrained=pretrained, **dict(model_args, **kwargs))
+    model_args = dict(depth_multiplier=1.1)
+    return _gen_mobilenext_efficient(
+        'mobilenext_l_ghost', 'gsg', 0.125, pretrained=pretrained, **dict(model_args, **kwargs))

@@ -68,11 +68,14 @@ def init_running_stats(model: Any) -> None:
     """ Set the running statistics of all batch norms as normalized images would leave them.
 
     Weights stay as they are. So does training, because a batch norm in train mode does not read its statistics.
+    Weights on the meta device tell nothing, and leave the statistics as they are.
 
     Args:
         model: Network of a stem, `conv_stem` and `bn1`, and of `blocks`.
     """
     device = model.conv_stem.weight.device
+    if device.type == 'meta':
+        return
     moments = _Moments(device)
     layers: List[nn.Module] = []
 

@@ -4,6 +4,7 @@ Weight initialization after the authors' `mobilenext/codebase/models/mnext.py` a
 in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
+import weakref
 from copy import deepcopy
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -15,6 +16,7 @@ from timm.models import EfficientNet, EfficientNetFeatures, FeatureHooks, Featur
 from ..checkpoints.convert import check_state_dict, convert_pre_hook, convert_state_dict
 from ._timm import efficientnet_init_weights, round_channels, SqueezeExcite
 from .attention import resolve_se_layer
+from .block_strings import is_whole
 from .builder import SandglassNetBuilder
 from .layers import resolve_aa_layer, resolve_act_layer, resolve_reduce_chs_fn
 from .moments import init_running_stats
@@ -50,6 +52,29 @@ def _init_weight_torch(m: nn.Module, n: str = '') -> None:
 
 # None is timm's own scheme
 _INIT_FNS: Dict[str, Optional[Callable]] = dict(authors=_init_weight_authors, timm=None, torch=_init_weight_torch)
+
+
+class StemFold(nn.Identity):
+    """ Child of a network that folds its stem, for timm's reparameterize_model, which visits the children alone
+
+    It holds the network weakly, so that a deleted network leaves memory at once, and not when Python collects garbage.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network: Callable[[], Any] = weakref.ref(network)
+
+    def reparameterize(self) -> None:
+        network = self.network()
+        if network is not None:  # somebody may have kept its children alone
+            network._fold_stem()
+
+    def __getstate__(self) -> Dict[str, Any]:  # to copy and pickle, which a weak reference cannot be
+        return dict(vars(self), network=self.network())
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        network = state['network']
+        super().__setstate__(dict(state, network=weakref.ref(network) if network is not None else lambda: None))
 
 
 class MobileNeXtTrunk(nn.Module):
@@ -109,7 +134,7 @@ class MobileNeXtTrunk(nn.Module):
         """
         nn.Module.__init__(self)
         dd = {'device': device, 'dtype': dtype}
-        if not isinstance(in_chans, int) or in_chans < 1:
+        if not is_whole(in_chans, 1):
             raise ValueError(
                 f'in_chans {in_chans!r} is not a whole number from 1: give the channels of the input image.')
         if output_stride not in (2, 4, 8, 16, 32):
@@ -148,9 +173,7 @@ class MobileNeXtTrunk(nn.Module):
         self.feature_info: Any = builder.features
         self.num_features: Any = builder.in_chs
 
-        # timm's reparameterize_model visits the children of a network, so this child folds the stem for it
-        self.stem_fold = nn.Identity()
-        self.stem_fold.reparameterize = self._fold_stem  # type: ignore[assignment]
+        self.stem_fold = StemFold(self)
         self.register_load_state_dict_pre_hook(convert_pre_hook)
 
     def _fold_stem(self) -> None:
@@ -216,7 +239,7 @@ class MobileNeXt(MobileNeXtTrunk, EfficientNet):
 
     def _create_head(self, num_classes: int, global_pool: str, **dd: Any) -> None:
         """ Pooling + Head, without a head convolution."""
-        if not isinstance(num_classes, int) or num_classes < 0:
+        if not is_whole(num_classes):
             raise ValueError(f'num_classes {num_classes!r} is not a whole number from 0: give 0 for no classifier.')
         try:
             self.global_pool, self.classifier = create_classifier(
@@ -237,7 +260,7 @@ class MobileNeXt(MobileNeXtTrunk, EfficientNet):
         """
         if global_pool is None:
             global_pool = self.global_pool.pool_type
-        weight = self.conv_stem.weight
+        weight = next(self.parameters())
         self._create_head(num_classes, global_pool, device=weight.device, dtype=weight.dtype)
         efficientnet_init_weights(self.classifier, _INIT_FNS[self.weight_init])
         self.global_pool.train(self.training)

@@ -8,6 +8,7 @@ Rules the paper leaves open follow the authors' `mobilenext/codebase/models/mnex
 beside it in https://github.com/zhoudaquan/rethinking_bottleneck_design
 """
 import math
+from numbers import Real
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
@@ -45,7 +46,7 @@ def check_identity_multiplier(multiplier: float) -> float:
     Raises:
         ValueError: If it is not a number in (0, 1].
     """
-    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)) or not 0. < multiplier <= 1.:
+    if isinstance(multiplier, bool) or not isinstance(multiplier, Real) or not 0. < multiplier <= 1.:
         raise ValueError(
             f'identity_multiplier {multiplier!r} is not a number in (0, 1]: give the part of the channels that gets the'
             ' shortcut, e.g. 0.5 (noskip=True for none).')

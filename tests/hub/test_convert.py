@@ -365,6 +365,17 @@ def test_folder_that_is_not_ours_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['thesis.txt']
 
 
+def test_checkpoint_in_the_output_is_left_alone(tmp_path):
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    file = save(tmp_path, load_golden('mnext_w035').state_dict).rename(folder / 'pytorch_model.bin')
+    (tmp_path / 'link').symlink_to(folder)
+    for output in (folder, tmp_path / 'link'):
+        code, _, stderr = convert(file, '-o', output, '--half')
+        assert code == 1 and f'pytorch_model.bin is in {output}, which would be replaced' in stderr
+    assert [path.name for path in folder.iterdir()] == ['pytorch_model.bin']
+
+
 def contents(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 

@@ -135,7 +135,8 @@ def _write_texts(folder: Path, config: Dict[str, Any], card: str) -> None:
     # the root of config.json has it too, and transformers would pass it twice and fail
     (config.get('model_args') or {}).pop('num_classes', None)
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-    (folder / 'README.md').write_text(card, encoding='utf-8')
+    # a card may name files and classes, and not every name of a file is UTF-8
+    (folder / 'README.md').write_text(card, encoding='utf-8', errors='backslashreplace')
 
 
 def _needs_pickle() -> bool:

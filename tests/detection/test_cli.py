@@ -178,17 +178,12 @@ def test_bad_image_does_not_keep_the_others_from_being_done(untrained, tmp_path)
 def test_bad_input_is_reported_in_one_line(untrained, tmp_path):
     photograph = PHOTOGRAPHS[0]
     (tmp_path / 'cut.jpg').write_bytes(photograph.read_bytes()[:5000])
-    shutil.copy(photograph, tmp_path / 'twin.jpg')
-    (tmp_path / 'twin').mkdir()
-    shutil.copy(photograph, tmp_path / 'twin' / 'twin.jpg')
     (tmp_path / 'file').write_text('')
     Image.new('RGB', (9, 9)).save(tmp_path / 'own.png')
     for arguments, told in (
             (['predict', untrained, tmp_path / 'cut.jpg', '-o', tmp_path / 'out'], 'cut.jpg cannot be read'),
             (['predict', untrained, tmp_path / 'none.jpg', '-o', tmp_path / 'out'], 'none.jpg is not there'),
             (['predict', untrained, photograph, '-o', tmp_path / 'file'], 'is a file: give a folder'),
-            (['predict', untrained, tmp_path / 'twin.jpg', tmp_path / 'twin' / 'twin.jpg', '-o', tmp_path / 'out'],
-             'Two images are named twin'),
             (['predict', untrained, tmp_path / 'own.png', '-o', tmp_path], 'own.png would be replaced by its picture'),
             (['eval', untrained, '-o', tmp_path], 'give the name of a JSON file'),
             (['eval', untrained, '--device', 'abacus'], 'There is no device abacus here'),
@@ -197,6 +192,16 @@ def test_bad_input_is_reported_in_one_line(untrained, tmp_path):
             (['export', untrained, '-o', tmp_path / 'detector.pt'], 'give a name that ends in .onnx'),
     ):
         assert told in run_cli(OFFLINE, 'detect', *arguments, code=1)
+
+
+@pytest.mark.parametrize('name', ['twin.jpg', 'twin.png', 'Twin.JPG'])
+def test_images_whose_pictures_would_be_one(tmp_path, name):
+    """Also where a file system takes A.png and a.png for one file."""
+    (tmp_path / 'other').mkdir()
+    for file in (tmp_path / 'twin.jpg', tmp_path / 'other' / name):
+        file.touch()
+    with pytest.raises(UserError, match=f'twin.jpg and .*other/{name} would have the same picture'):
+        run_predict([tmp_path / 'twin.jpg', tmp_path / 'other' / name], 'detector', tmp_path / 'out')
 
 
 def test_missing_library_is_named_with_its_extra_after_bad_arguments(untrained, tmp_path, monkeypatch):

@@ -79,11 +79,12 @@ def run_predict(
     for file in files:
         check_file(file)
     check_output_folder(output)
-    names = [file.stem for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f'Two images are named {twice[0]}, and would have the same picture: give them in two calls.')
+    named: Dict[str, Path] = {}
     for file in files:
+        name = file.stem.casefold()  # macOS and Windows take A.png and a.png for one file
+        if name in named:
+            raise UserError(f'{named[name]} and {file} would have the same picture: give them in two calls.')
+        named[name] = file
         if (output / f'{file.stem}.png').resolve() == file.resolve():
             raise UserError(f'{file} would be replaced by its picture: give another folder than {output}.')
     model = load_detector(model_name, device)

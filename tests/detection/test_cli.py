@@ -233,6 +233,7 @@ def test_detector_of_other_classes_does_not_measure(untrained, tmp_path):
     (lambda config: config.update(backbone='mobilenext_050'), 'size mismatch'),
     (lambda config: config.update(backbone='hf-hub:evil/net'), "timm has no model 'hf-hub:evil/net'"),
     (lambda config: config.update(preset='none'), "preset 'none'"),
+    (lambda config: config.update(score_thresh='0.5'), "score_thresh '0.5' is not a number from 0 to 1"),
 ])
 def test_config_that_disagrees_with_the_weights(untrained, tmp_path, spoil, told):
     shutil.copytree(untrained, tmp_path / 'detector')

@@ -11,13 +11,14 @@ import pytest
 import torch
 from helpers import hub_env, OFFLINE, randomize, run_cli
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision.ops import box_iou
 
 from timm_mobilenext.detection import create_ssdlite, SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import run_eval
 from timm_mobilenext.detection.export import export_onnx, run_export
-from timm_mobilenext.detection.predict import run_predict
+from timm_mobilenext.detection.predict import load_detector, run_predict
 from timm_mobilenext.shared.errors import UserError
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
@@ -243,3 +244,12 @@ def test_config_that_disagrees_with_the_weights(untrained, tmp_path, spoil, told
     file.write_text(json.dumps(config))
     assert told in run_cli(OFFLINE, 'detect', 'predict', tmp_path / 'detector', PHOTOGRAPHS[0], '-o', tmp_path / 'out',
                            code=1)
+
+
+def test_weights_that_are_not_numbers_are_refused(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path / 'detector')
+    file = tmp_path / 'detector' / 'model.safetensors'
+    save_file({key: torch.full_like(value, np.nan) if value.is_floating_point() else value
+               for key, value in load_file(file).items()}, file)
+    with pytest.raises(UserError, match='detector is not a detector that can be used: The weights are damaged, NaN'):
+        load_detector(str(tmp_path / 'detector'))

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
+from ..checkpoints.read import check_finite
 from ..hub.pull import download
 from ..shared.console import create_table_console
 from ..shared.device import check_device
@@ -48,7 +49,9 @@ def load_detector(name: str, device: str = 'cpu') -> SSDLite:
         source = download(name, only=['config.json', 'model.safetensors'])
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub prints that it loads
-            return SSDLite.from_pretrained(source).to(device).eval()
+            model: SSDLite = SSDLite.from_pretrained(source)
+        check_finite(model.state_dict())
+        return model.to(device).eval()
     except Exception as e:  # a stranger's config and weights may lead to any error
         reason = shown(' '.join(str(e).split()) or type(e).__name__)
         raise UserError(f'{name} is not a detector that can be used: {reason}') from e

@@ -21,6 +21,7 @@ from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, shown, UserError
 from ..shared.files import tidy
 from ..shared.names import is_ours, list_ours
+from ..shared.parsing import parse
 from ..version import __version__
 
 __all__ = [
@@ -154,7 +155,7 @@ def read_config(folder: Path) -> Dict[str, Any]:
     if not file.is_file():
         raise UserError(f'{folder} has no config.json to name its network: give a folder that timm saved.')
     try:
-        config = json.loads(file.read_text(encoding='utf-8'))
+        config = parse(json.loads, file.read_text(encoding='utf-8'))
     except ValueError as e:  # of UTF-8 or of JSON
         raise UserError(f'{file} is damaged, it is not JSON: {shown(str(e))}.') from None
     if not isinstance(config, dict) or not isinstance(config.get('architecture'), str):

@@ -42,6 +42,8 @@ from .ssdlite import create_ssdlite, find_preset, SSDLite
 __all__ = ['run_train']
 
 STATE = 'training.pth'
+# there until the first epoch is kept: what a training left that ended before may be replaced
+UNFINISHED = '.unfinished'
 # settings that may change when a training is resumed
 _FREE = ('output', 'resume', 'device', 'workers', 'data_dir', 'initial_checkpoint', 'channels_last')
 
@@ -197,6 +199,7 @@ class _Training:
             return
         if self.is_first and not start:
             settings.output.mkdir(parents=True, exist_ok=True)
+            (settings.output / UNFINISHED).touch()
             with replacing(settings.output / 'args.yaml') as new:
                 new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False), encoding='utf-8')
         with Progress(
@@ -316,9 +319,9 @@ class _Training:
             if self.file.exists():
                 raise UserError(f'{settings.output} has a training: give --resume to continue it, or another'
                                 ' --output.')
-            for name in ('best', 'last', 'metrics.csv'):
-                if (settings.output / name).exists():
-                    raise UserError(f'{settings.output} has a {name}, which would be replaced: give another --output.')
+            for name in ('best', 'last', 'metrics.csv', 'curves.png', 'args.yaml'):
+                if (settings.output / name).exists() and not (settings.output / UNFINISHED).exists():
+                    raise UserError(f'{settings.output / name} would be replaced: give another --output.')
             return None
         if not self.file.exists():
             raise UserError(f'{settings.output} has no training to resume ({STATE}): leave out --resume.')
@@ -370,11 +373,14 @@ class _Training:
         if self.ema is not None:
             state['state_dict_ema'] = self.ema.module.state_dict()
         # last, for a resumed training starts from it
-        with replacing(self.file) as new:
-            try:
+        try:
+            with replacing(self.file) as new:
                 torch.save(state, new)
-            except RuntimeError as e:  # torch's error of a full disk
-                raise OSError(first_line(e)) from e
+        except RuntimeError as e:  # torch's error of a full disk
+            raise OSError(first_line(e)) from e
+        finally:
+            if self.file.exists():
+                (output / UNFINISHED).unlink(missing_ok=True)
 
 
 def _ap(row: Dict[str, Any]) -> float:

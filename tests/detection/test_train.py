@@ -276,6 +276,14 @@ def test_impossible_settings_are_reported(tmp_path, arguments, told):
     assert told in train(tmp_path / 'out', *arguments, code=1)
 
 
+def test_process_of_several_opens_its_own_device_alone(tmp_path, monkeypatch):
+    for name, value in dict(WORLD_SIZE=100, RANK=99, LOCAL_RANK=99).items():
+        monkeypatch.setenv(name, str(value))
+    for device in ('cuda', 'cuda:0'):
+        with pytest.raises(UserError, match='There is no device cuda:99 here'):
+            run_train(TrainSettings(tmp_path / 'out', backbone='mobilenext_035', device=device))
+
+
 @pytest.mark.parametrize('module', ['matplotlib', 'pycocotools'])
 def test_missing_library_is_named_with_its_extra_after_bad_arguments(tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed

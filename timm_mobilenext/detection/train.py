@@ -26,6 +26,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_device, ModelEmaV3, random_seed
+from timm.utils.distributed import is_distributed_env, world_info_from_env
 
 from ..checkpoints.read import read_checkpoint
 from ..shared.console import create_console
@@ -77,7 +78,9 @@ def check_settings(settings: TrainSettings) -> None:
                         ' step: give another schedule, such as cosine.')
     check_model(settings.backbone)
     find_preset(settings.preset)
-    check_device(settings.device)
+    kind = settings.device.partition(':')[0]
+    # of several processes each opens its own alone, the one that timm takes
+    check_device(f'{kind}:{world_info_from_env()[0]}' if kind != 'cpu' and is_distributed_env() else settings.device)
     if settings.sync_bn and not settings.device.startswith('cuda'):
         raise UserError(f'sync_bn needs GPUs, and the device is {settings.device}: leave it out.')
 

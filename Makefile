@@ -54,7 +54,7 @@ test-clients: setup
 	$(BIN)/python -m pytest tests/clients --numprocesses auto --dist loadfile -rs
 
 # the page that runs the networks in a browser, in build/web
-web: $(VENV)/.test web/node_modules/.package-lock.json $(if $(filter $(EXAMPLE),$(DETECTOR)),$(EXAMPLE)/config.json)
+web: $(VENV)/.test web/node_modules/.package-lock.json $(if $(filter $(EXAMPLE),$(DETECTOR)),$(EXAMPLE)/.done)
 	$(BIN)/python web/build.py --detector $(DETECTOR)
 
 # the page in headless Chromium
@@ -146,10 +146,11 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json web/
 	cd web && npm ci --silent
 	@touch $@
 
-$(EXAMPLE)/config.json: | $(VENV)/.test
+$(EXAMPLE)/.done: | $(VENV)/.test
 	rm -rf $(dir $(EXAMPLE))
 	$(BIN)/timm-mobilenext detect train -o $(dir $(EXAMPLE)) --backbone mobilenext_050.cifar10 --pretrained --img-size 224 \
 		--batch-size 4 --epochs 100 --opt adamw --lr 0.003 --clip-grad 10 --cache --channels-last --val-interval 20
+	@touch $@
 
 # timm's wheel lacks its tests, its sdist has them
 $(CACHE)/timm-%/tests:

@@ -1,5 +1,6 @@
 """Gradients at blocks, against finite differences, and the tool as a user meets it."""
 import csv
+import errno
 import json
 import math
 import os
@@ -306,10 +307,12 @@ def test_hidden_folder_is_not_a_class(tmp_path):
 def test_command(folder, tmp_path):
     torch.manual_seed(1)
     trained = timm.create_model('mobilenext_035', num_classes=2)
+    file = tmp_path / os.fsdecode(b'caf\xe9.pth.tar')  # a name that is not UTF-8
     torch.save(dict(state_dict=trained.state_dict(), epoch=7), tmp_path / 'last.pth.tar')
+    (tmp_path / 'last.pth.tar').rename(file)
     printed = run_cli(
         ENV, 'analyze', 'gradients', '--models', 'mobilenext_035', 'mobilenetv2_035', '--data-dir', folder,
-        '--checkpoint', f'mobilenext_035={tmp_path / "last.pth.tar"}', '--weight-init', 'authors', '--img-size', 32,
+        '--checkpoint', f'mobilenext_035={file}', '--weight-init', 'authors', '--img-size', 32,
         '--batch-size', 4, '--batches', 3, '--seeds', 2, '-o', tmp_path / 'out')
     assert [line.split()[:2] for line in printed.splitlines() if line.count(' ×/ ') > 1] == [
         ['mobilenext_035', 'initial'], ['mobilenext_035', 'after'], ['mobilenetv2_035', 'initial']]
@@ -327,6 +330,7 @@ def test_command(folder, tmp_path):
     told = f'{math.exp(statistics.mean(by_seed)):.3g} ×/ {math.exp(statistics.stdev(by_seed)):.3g}'
     assert told in printed
     assert {row['state'] for row in blocks} == {'initial', 'after epoch 8'}
+    assert str(tmp_path / r'caf\udce9.pth.tar') in {row['weights'] for row in blocks}
     assert all(float(row['ratio']) == pytest.approx(float(row['norm_in']) / float(row['norm_out']), rel=1e-4)
                for row in blocks)
     assert {row['seed'] for row in rows(tmp_path / 'out' / 'confusion.csv')} == {'0', '1'}
@@ -355,6 +359,18 @@ def test_networks_without_strides(folder, tmp_path, capsys, specs, strides):
     printed = capsys.readouterr().out.splitlines()
     assert f'Norm at blocks, and per number: at {strides}.' in printed
     assert f'In by out: of blocks that keep the shape, at {strides}.' in printed
+
+
+def test_what_was_measured_is_printed_before_it_is_written(folder, tmp_path, monkeypatch, capsys):
+    def fail(*args):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('timm_mobilenext.analysis.gradients.write_results', fail)
+    settings = GradientSettings(
+        ['mobilenext_035'], folder, tmp_path / 'out', img_size=32, batch_size=2, batches=2, seeds=1)
+    with pytest.raises(OSError, match='No space'):
+        run_gradients(settings)
+    assert 'Norm at blocks' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('change, message', [

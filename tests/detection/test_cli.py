@@ -11,13 +11,14 @@ import pytest
 import torch
 from helpers import hub_env, OFFLINE, randomize, run_cli
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision.ops import box_iou
 
 from timm_mobilenext.detection import create_ssdlite, SSDLite
 from timm_mobilenext.detection.data import BCCD, load_split
 from timm_mobilenext.detection.evaluate import run_eval
 from timm_mobilenext.detection.export import export_onnx, run_export
-from timm_mobilenext.detection.predict import run_predict
+from timm_mobilenext.detection.predict import load_detector, run_predict
 from timm_mobilenext.shared.errors import UserError
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
@@ -178,17 +179,12 @@ def test_bad_image_does_not_keep_the_others_from_being_done(untrained, tmp_path)
 def test_bad_input_is_reported_in_one_line(untrained, tmp_path):
     photograph = PHOTOGRAPHS[0]
     (tmp_path / 'cut.jpg').write_bytes(photograph.read_bytes()[:5000])
-    shutil.copy(photograph, tmp_path / 'twin.jpg')
-    (tmp_path / 'twin').mkdir()
-    shutil.copy(photograph, tmp_path / 'twin' / 'twin.jpg')
     (tmp_path / 'file').write_text('')
     Image.new('RGB', (9, 9)).save(tmp_path / 'own.png')
     for arguments, told in (
             (['predict', untrained, tmp_path / 'cut.jpg', '-o', tmp_path / 'out'], 'cut.jpg cannot be read'),
             (['predict', untrained, tmp_path / 'none.jpg', '-o', tmp_path / 'out'], 'none.jpg is not there'),
             (['predict', untrained, photograph, '-o', tmp_path / 'file'], 'is a file: give a folder'),
-            (['predict', untrained, tmp_path / 'twin.jpg', tmp_path / 'twin' / 'twin.jpg', '-o', tmp_path / 'out'],
-             'Two images are named twin'),
             (['predict', untrained, tmp_path / 'own.png', '-o', tmp_path], 'own.png would be replaced by its picture'),
             (['eval', untrained, '-o', tmp_path], 'give the name of a JSON file'),
             (['eval', untrained, '--device', 'abacus'], 'There is no device abacus here'),
@@ -197,6 +193,16 @@ def test_bad_input_is_reported_in_one_line(untrained, tmp_path):
             (['export', untrained, '-o', tmp_path / 'detector.pt'], 'give a name that ends in .onnx'),
     ):
         assert told in run_cli(OFFLINE, 'detect', *arguments, code=1)
+
+
+@pytest.mark.parametrize('name', ['twin.jpg', 'twin.png', 'Twin.JPG'])
+def test_images_whose_pictures_would_be_one(tmp_path, name):
+    """Also where a file system takes A.png and a.png for one file."""
+    (tmp_path / 'other').mkdir()
+    for file in (tmp_path / 'twin.jpg', tmp_path / 'other' / name):
+        file.touch()
+    with pytest.raises(UserError, match=f'twin.jpg and .*other/{name} would have the same picture'):
+        run_predict([tmp_path / 'twin.jpg', tmp_path / 'other' / name], 'detector', tmp_path / 'out')
 
 
 def test_missing_library_is_named_with_its_extra_after_bad_arguments(untrained, tmp_path, monkeypatch):
@@ -228,6 +234,7 @@ def test_detector_of_other_classes_does_not_measure(untrained, tmp_path):
     (lambda config: config.update(backbone='mobilenext_050'), 'size mismatch'),
     (lambda config: config.update(backbone='hf-hub:evil/net'), "timm has no model 'hf-hub:evil/net'"),
     (lambda config: config.update(preset='none'), "preset 'none'"),
+    (lambda config: config.update(score_thresh='0.5'), "score_thresh '0.5' is not a number from 0 to 1"),
 ])
 def test_config_that_disagrees_with_the_weights(untrained, tmp_path, spoil, told):
     shutil.copytree(untrained, tmp_path / 'detector')
@@ -237,3 +244,12 @@ def test_config_that_disagrees_with_the_weights(untrained, tmp_path, spoil, told
     file.write_text(json.dumps(config))
     assert told in run_cli(OFFLINE, 'detect', 'predict', tmp_path / 'detector', PHOTOGRAPHS[0], '-o', tmp_path / 'out',
                            code=1)
+
+
+def test_weights_that_are_not_numbers_are_refused(untrained, tmp_path):
+    shutil.copytree(untrained, tmp_path / 'detector')
+    file = tmp_path / 'detector' / 'model.safetensors'
+    save_file({key: torch.full_like(value, np.nan) if value.is_floating_point() else value
+               for key, value in load_file(file).items()}, file)
+    with pytest.raises(UserError, match='detector is not a detector that can be used: The weights are damaged, NaN'):
+        load_detector(str(tmp_path / 'detector'))

@@ -222,8 +222,37 @@ def test_results_of_another_training_are_left_alone(whole, tmp_path):
     output = tmp_path / 'out'
     shutil.copytree(whole[0], output)
     (output / 'training.pth').unlink()
-    assert 'has a best, which would be replaced' in train(output, '--epochs', 1, code=1)
+    assert 'out/best would be replaced' in train(output, '--epochs', 1, code=1)
     assert same(weights(output), weights(whole[0]))
+
+
+@pytest.mark.parametrize('name', ['args.yaml', 'curves.png'])
+def test_files_of_another_tool_are_left_alone(tmp_path, name):
+    """timm's train.py leaves an args.yaml, which `push` reads."""
+    (tmp_path / name).touch()
+    settings = TrainSettings(tmp_path, backbone='mobilenext_035', img_size=64, batch_size=4, epochs=1)
+    with pytest.raises(UserError, match=f'{name} would be replaced: give another --output.$'):
+        run_train(settings)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_first_epoch_that_could_not_be_kept_is_repeated(tmp_path, monkeypatch):
+    output = tmp_path / 'out'
+    settings = TrainSettings(output, backbone='mobilenext_035', img_size=64, batch_size=4, epochs=1)
+
+    def fail(*args):
+        raise RuntimeError('No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, 'save', fail)
+        with pytest.raises(UserError, match='cannot be written after epoch 1 .*: mend this, then repeat the command.$'):
+            run_train(settings)
+    assert (output / 'last').exists() and not (output / 'training.pth').exists()
+    with pytest.raises(UserError, match='leave out --resume'):
+        run_train(dataclasses.replace(settings, resume=True))
+    run_train(settings)
+    assert {file.name for file in output.iterdir()} == {
+        'best', 'last', 'metrics.csv', 'curves.png', 'args.yaml', 'training.pth'}
 
 
 def test_scaler_of_half_precision_resumes(tmp_path):
@@ -245,6 +274,14 @@ def test_scaler_of_half_precision_resumes(tmp_path):
 ])
 def test_impossible_settings_are_reported(tmp_path, arguments, told):
     assert told in train(tmp_path / 'out', *arguments, code=1)
+
+
+def test_process_of_several_opens_its_own_device_alone(tmp_path, monkeypatch):
+    for name, value in dict(WORLD_SIZE=100, RANK=99, LOCAL_RANK=99).items():
+        monkeypatch.setenv(name, str(value))
+    for device in ('cuda', 'cuda:0'):
+        with pytest.raises(UserError, match='There is no device cuda:99 here'):
+            run_train(TrainSettings(tmp_path / 'out', backbone='mobilenext_035', device=device))
 
 
 @pytest.mark.parametrize('module', ['matplotlib', 'pycocotools'])

@@ -20,7 +20,7 @@ from timm_mobilenext.checkpoints import official
 from timm_mobilenext.checkpoints.official import blob_id_of
 from timm_mobilenext.cli.main import app
 from timm_mobilenext.hub.convert import run_convert
-from timm_mobilenext.hub.folders import load_hub_folder
+from timm_mobilenext.hub.folders import load_hub_folder, save_hub_folder
 from timm_mobilenext.hub.settings import ConvertSettings
 from timm_mobilenext.shared import files
 
@@ -203,6 +203,19 @@ def test_safetensors(tmp_path):
     assert is_golden(load(tmp_path / 'second'), 'mnext_w035')
 
 
+def test_names_that_are_not_utf8(tmp_path):
+    """Of the file, and of classes, as folders have them."""
+    name = os.fsdecode(b'caf\xe9')
+    model = timm.create_model('mobilenext_035', num_classes=2)
+    file = save(tmp_path, model.state_dict()).rename(tmp_path / f'{name}.pth')
+    run_convert(ConvertSettings(file, tmp_path / 'out'))
+    assert r'`caf\udce9.pth`' in (tmp_path / 'out' / 'README.md').read_text()
+    card = f'A card of {name}'
+    save_hub_folder(tmp_path / 'classes', load_hub_folder(tmp_path / 'out'), card, label_names=[name, 'tea'])
+    assert load(tmp_path / 'classes').pretrained_cfg['label_names'] == [name, 'tea']
+    assert (tmp_path / 'classes' / 'README.md').read_text() == r'A card of caf\udce9'
+
+
 def test_layers_that_share_memory(tmp_path):
     model = timm.create_model('coat_tiny', num_classes=7).eval()
     file = save(tmp_path, dict(arch='coat_tiny', state_dict=model.state_dict()))
@@ -363,6 +376,17 @@ def test_folder_that_is_not_ours_is_left_alone(tmp_path):
     code, _, stderr = convert(save(tmp_path, load_golden('mnext_w035').state_dict), '-o', tmp_path / 'out')
     assert code == 1 and 'thesis.txt' in stderr
     assert [path.name for path in (tmp_path / 'out').iterdir()] == ['thesis.txt']
+
+
+def test_checkpoint_in_the_output_is_left_alone(tmp_path):
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    file = save(tmp_path, load_golden('mnext_w035').state_dict).rename(folder / 'pytorch_model.bin')
+    (tmp_path / 'link').symlink_to(folder)
+    for output in (folder, tmp_path / 'link'):
+        code, _, stderr = convert(file, '-o', output, '--half')
+        assert code == 1 and f'pytorch_model.bin is in {output}, which would be replaced' in stderr
+    assert [path.name for path in folder.iterdir()] == ['pytorch_model.bin']
 
 
 def contents(folder):

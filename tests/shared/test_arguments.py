@@ -49,6 +49,8 @@ def test_repository_is_user_and_name(name):
     ('https://huggingface.co/user/na.me?library=timm#use', None),
     ('https://huggingface.co/user/na.me/tree/v1', 'v1'),
     ('https://huggingface.co/user/na.me/blob/v1/config.json', 'v1'),
+    ('https://huggingface.co/user/na.me/tree/refs%2Fpr%2F1', 'refs/pr/1'),  # as the Hub links a pull request
+    ('https://huggingface.co/user/na.me/blob/new%2Fidea/config.json', 'new/idea'),
     ('http://127.0.0.1:8080/user/na.me/resolve/refs/pr/1/config.json', 'refs/pr/1'),
 ])
 def test_repository_as_it_is_pasted(name, revision):

@@ -256,9 +256,9 @@ def run_gradients(settings: GradientSettings) -> None:
         console.print(f'{columns["model"]}  {columns["state"]}  seed {columns["seed"]}')
     from .plots import draw_gradients
 
+    _print(rows, console)
     write_results(
         settings, rows, dict(img_size=img_size), 'gradients.png', lambda file: draw_gradients(file, rows))
-    _print(rows, console)
     console.print(f'\ntables and picture  {settings.output}')
 
 

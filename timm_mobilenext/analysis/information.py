@@ -261,11 +261,11 @@ def run_information(settings: InformationSettings) -> None:
     from .plots import draw_information
 
     ranking = rank(blocks)
+    _print(ranking, console)
     write_results(
         settings, dict(information=blocks, probes=probes, ranking=ranking),
         dict(img_size=img_size, noises=list(NOISES)), 'information.png',
         lambda file: draw_information(file, blocks, probes, ranking))
-    _print(ranking, console)
     console.print(f'\ntables and picture  {settings.output}')
 
 

@@ -87,7 +87,8 @@ def states(rows: Rows) -> List[Tuple[str, str]]:
 
 def write_csv(file: Path, rows: Rows) -> None:
     """ Write rows, with six digits of each number."""
-    with open(file, 'w', newline='') as lines:
+    # the path of a checkpoint may be of any language, and not even UTF-8
+    with open(file, 'w', newline='', encoding='utf-8', errors='backslashreplace') as lines:
         writer = csv.DictWriter(lines, list(rows[0]), lineterminator='\n')
         writer.writeheader()
         writer.writerows(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Callable, get_args, get_type_hints, Optional
 import typer
 
 from ..shared.errors import shown, UserError
+from ..shared.parsing import parse
 
 __all__ = ['Device', 'PlainCommand', 'settings_command']
 
@@ -88,8 +89,8 @@ def recipe_reader(settings: Any) -> Callable:
         import yaml
 
         try:
-            values = yaml.safe_load(file.read_text(encoding='utf-8'))
-        except (yaml.YAMLError, UnicodeDecodeError) as e:
+            values = parse(yaml.safe_load, file.read_text(encoding='utf-8'))
+        except (yaml.YAMLError, ValueError) as e:
             raise UserError(f'{file} is not YAML: {shown(" ".join(str(e).split()))}') from None
         if not isinstance(values, dict):
             raise UserError(f'{file} does not hold settings: give lines such as "lr: 0.01".')

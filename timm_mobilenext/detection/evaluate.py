@@ -18,6 +18,7 @@ from ..shared.console import create_console
 from ..shared.errors import first_line, shown, UserError
 from ..shared.extras import need
 from ..shared.files import replacing
+from ..shared.parsing import parse
 from .data import BCCD, collate, create_transform, DetectionDataset, DetectionSplit, load_split
 from .formats import read_box, read_number, to_id
 from .predict import load_detector
@@ -145,7 +146,7 @@ def read_detections(file: Path, split: DetectionSplit) -> Detections:
         UserError: If the file is not in COCO's format, or if the split does not have an image or a class of it.
     """
     try:
-        detections = json.loads(file.read_bytes())
+        detections = parse(json.loads, file.read_bytes())
     except FileNotFoundError:
         raise UserError(f'{file} is not there: give a JSON file of detections.') from None
     except ValueError as e:

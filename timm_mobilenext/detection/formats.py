@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from PIL import Image
 
 from ..shared.errors import shown, UserError
+from ..shared.parsing import parse
 
 __all__ = ['Found', 'read_box', 'read_coco', 'read_number', 'read_voc', 'Sample', 'to_id']
 
@@ -65,7 +66,7 @@ def read_coco(data_dir: Path, split: str, found: Found) -> Tuple[Dict[str, Any],
     """
     file = data_dir / split
     try:
-        truth = json.loads(file.read_bytes())
+        truth = parse(json.loads, file.read_bytes())
         images, annotations, categories = truth['images'], truth['annotations'], truth['categories']
         for item in (*images, *annotations, *categories):
             for key in ('id', 'image_id', 'category_id'):

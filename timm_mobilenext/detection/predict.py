@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torchvision.transforms.v2 import functional as F
 
+from ..checkpoints.read import check_finite
 from ..hub.pull import download
 from ..shared.console import create_table_console
 from ..shared.device import check_device
@@ -48,7 +49,9 @@ def load_detector(name: str, device: str = 'cpu') -> SSDLite:
         source = download(name, only=['config.json', 'model.safetensors'])
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # huggingface_hub prints that it loads
-            return SSDLite.from_pretrained(source).to(device).eval()
+            model: SSDLite = SSDLite.from_pretrained(source)
+        check_finite(model.state_dict())
+        return model.to(device).eval()
     except Exception as e:  # a stranger's config and weights may lead to any error
         reason = shown(' '.join(str(e).split()) or type(e).__name__)
         raise UserError(f'{name} is not a detector that can be used: {reason}') from e
@@ -79,11 +82,12 @@ def run_predict(
     for file in files:
         check_file(file)
     check_output_folder(output)
-    names = [file.stem for file in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f'Two images are named {twice[0]}, and would have the same picture: give them in two calls.')
+    named: Dict[str, Path] = {}
     for file in files:
+        name = file.stem.casefold()  # macOS and Windows take A.png and a.png for one file
+        if name in named:
+            raise UserError(f'{named[name]} and {file} would have the same picture: give them in two calls.')
+        named[name] = file
         if (output / f'{file.stem}.png').resolve() == file.resolve():
             raise UserError(f'{file} would be replaced by its picture: give another folder than {output}.')
     model = load_detector(model_name, device)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -172,7 +172,9 @@ class SSDLite(
             UserError: If an argument is impossible.
         """
         settings = find_preset(preset)
-        check_arguments(num_classes, img_size, class_names)
+        check_arguments(
+            num_classes=num_classes, img_size=img_size, class_names=class_names, score_thresh=score_thresh,
+            nms_thresh=nms_thresh, detections_per_img=detections_per_img, image_mean=image_mean, image_std=image_std)
         anchor_generator = DefaultBoxes(settings, img_size)
         features = backbone if isinstance(backbone, SSDLiteBackbone) else SSDLiteBackbone(backbone, img_size)
         config = resolve_data_config(model=features.body)
@@ -288,14 +290,38 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def check_arguments(num_classes: int, img_size: int, class_names: Optional[Sequence[str]] = None) -> None:
-    """ Raise a UserError if a detector cannot have these."""
-    if num_classes < 1:
-        raise UserError(f'num_classes {num_classes} is not at least 1: the background is not counted.')
+def _is_count(value: Any, low: int = 1) -> bool:
+    return isinstance(value, int) and value >= low
+
+
+def _are_numbers(values: Any, count: int, low: float = -1e9, high: float = 1e9) -> bool:
+    return isinstance(values, (list, tuple)) and len(values) == count and all(
+        isinstance(value, (int, float)) and low <= value <= high for value in values)
+
+
+# of each argument, whether a value is right, and what it should be
+_ARGUMENTS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
+    'num_classes': (_is_count, 'a number of at least 1: the background is not counted'),
+    'img_size': (lambda n: _is_count(n, 32), 'a number of at least 32 pixels, the largest stride of the backbone'),
+    'class_names': (lambda names: isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names),
+                    'a list of names'),
+    'score_thresh': (lambda n: _are_numbers([n], 1, 0, 1), 'a number from 0 to 1'),
+    'nms_thresh': (lambda n: _are_numbers([n], 1, 0, 1), 'a number from 0 to 1'),
+    'detections_per_img': (_is_count, 'a number of at least 1'),
+    'image_mean': (lambda means: _are_numbers(means, 3), 'three numbers'),
+    'image_std': (lambda deviations: _are_numbers(deviations, 3, low=1e-9), 'three numbers above 0'),
+}
+
+
+def check_arguments(**arguments: Any) -> None:
+    """ Raise a UserError if a detector cannot have these arguments. A stranger's config.json may say anything."""
+    for name, value in arguments.items():
+        is_right, expected = _ARGUMENTS[name]
+        if value is not None and not is_right(value):
+            raise UserError(f'{name} {shown(repr(value))} is not {expected}.')
+    num_classes, class_names = arguments['num_classes'], arguments['class_names']
     if class_names is not None and len(class_names) != num_classes:
         raise UserError(f'There are {len(class_names)} class names for {num_classes} classes: give one for each.')
-    if img_size < 32:
-        raise UserError(f'img_size {img_size} is less than 32 pixels, the largest stride of the backbone.')
 
 
 def _create_head(in_chs: List[int], num_anchors: List[int], num_columns: int, is_focal: bool) -> SSDLiteHead:
@@ -343,7 +369,7 @@ def create_ssdlite(
     """
     if num_classes is None:
         num_classes = find_preset(preset).num_classes
-    check_arguments(num_classes, img_size, kwargs.get('class_names'))
+    check_arguments(num_classes=num_classes, img_size=img_size, class_names=kwargs.get('class_names'))
     if pretrained and checkpoint_path:
         raise UserError('Both pretrained and checkpoint_path are given: give one of them.')
     check_model(backbone)

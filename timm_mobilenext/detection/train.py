@@ -26,6 +26,7 @@ from timm.layers import convert_sync_batchnorm
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import dispatch_clip_grad, distribute_bn, init_distributed_device, ModelEmaV3, random_seed
+from timm.utils.distributed import is_distributed_env, world_info_from_env
 
 from ..checkpoints.read import read_checkpoint
 from ..shared.console import create_console
@@ -42,6 +43,8 @@ from .ssdlite import create_ssdlite, find_preset, SSDLite
 __all__ = ['run_train']
 
 STATE = 'training.pth'
+# there until the first epoch is kept: what a training left that ended before may be replaced
+UNFINISHED = '.unfinished'
 # settings that may change when a training is resumed
 _FREE = ('output', 'resume', 'device', 'workers', 'data_dir', 'initial_checkpoint', 'channels_last')
 
@@ -75,7 +78,9 @@ def check_settings(settings: TrainSettings) -> None:
                         ' step: give another schedule, such as cosine.')
     check_model(settings.backbone)
     find_preset(settings.preset)
-    check_device(settings.device)
+    kind = settings.device.partition(':')[0]
+    # of several processes each opens its own alone, the one that timm takes
+    check_device(f'{kind}:{world_info_from_env()[0]}' if kind != 'cpu' and is_distributed_env() else settings.device)
     if settings.sync_bn and not settings.device.startswith('cuda'):
         raise UserError(f'sync_bn needs GPUs, and the device is {settings.device}: leave it out.')
 
@@ -197,6 +202,7 @@ class _Training:
             return
         if self.is_first and not start:
             settings.output.mkdir(parents=True, exist_ok=True)
+            (settings.output / UNFINISHED).touch()
             with replacing(settings.output / 'args.yaml') as new:
                 new.write_text(yaml.safe_dump(_plain(settings), sort_keys=False), encoding='utf-8')
         with Progress(
@@ -316,9 +322,9 @@ class _Training:
             if self.file.exists():
                 raise UserError(f'{settings.output} has a training: give --resume to continue it, or another'
                                 ' --output.')
-            for name in ('best', 'last', 'metrics.csv'):
-                if (settings.output / name).exists():
-                    raise UserError(f'{settings.output} has a {name}, which would be replaced: give another --output.')
+            for name in ('best', 'last', 'metrics.csv', 'curves.png', 'args.yaml'):
+                if (settings.output / name).exists() and not (settings.output / UNFINISHED).exists():
+                    raise UserError(f'{settings.output / name} would be replaced: give another --output.')
             return None
         if not self.file.exists():
             raise UserError(f'{settings.output} has no training to resume ({STATE}): leave out --resume.')
@@ -370,11 +376,14 @@ class _Training:
         if self.ema is not None:
             state['state_dict_ema'] = self.ema.module.state_dict()
         # last, for a resumed training starts from it
-        with replacing(self.file) as new:
-            try:
+        try:
+            with replacing(self.file) as new:
                 torch.save(state, new)
-            except RuntimeError as e:  # torch's error of a full disk
-                raise OSError(first_line(e)) from e
+        except RuntimeError as e:  # torch's error of a full disk
+            raise OSError(first_line(e)) from e
+        finally:
+            if self.file.exists():
+                (output / UNFINISHED).unlink(missing_ok=True)
 
 
 def _ap(row: Dict[str, Any]) -> float:

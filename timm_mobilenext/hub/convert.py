@@ -59,13 +59,16 @@ def run_convert(settings: ConvertSettings) -> None:
         settings: What to convert, and where to write it.
 
     Raises:
-        UserError: If the output would replace something else, if the checkpoint cannot be read or does not fit, or if
-            timm does not load what was written.
+        UserError: If the output would replace the checkpoint or something else, if the checkpoint cannot be read or
+            does not fit, or if timm does not load what was written.
     """
     console = create_console()
     if settings.model is not None:
         check_model(settings.model)
     check_hub_folder(settings.output)
+    if settings.checkpoint.resolve().is_relative_to(settings.output.resolve()):
+        raise UserError(
+            f'{settings.checkpoint} is in {settings.output}, which would be replaced: give another --output.')
     names = read_label_names(settings.label_names) if settings.label_names else None
     source = read_source(settings.checkpoint, settings.model, settings.ema)
     model, logits = source.model, source.logits

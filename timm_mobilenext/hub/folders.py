@@ -21,6 +21,7 @@ from ..checkpoints.read import read_checkpoint, select_state_dict
 from ..shared.errors import first_line, shown, UserError
 from ..shared.files import tidy
 from ..shared.names import is_ours, list_ours
+from ..shared.parsing import parse
 from ..version import __version__
 
 __all__ = [
@@ -135,7 +136,8 @@ def _write_texts(folder: Path, config: Dict[str, Any], card: str) -> None:
     # the root of config.json has it too, and transformers would pass it twice and fail
     (config.get('model_args') or {}).pop('num_classes', None)
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-    (folder / 'README.md').write_text(card, encoding='utf-8')
+    # a card may name files and classes, and not every name of a file is UTF-8
+    (folder / 'README.md').write_text(card, encoding='utf-8', errors='backslashreplace')
 
 
 def _needs_pickle() -> bool:
@@ -153,7 +155,7 @@ def read_config(folder: Path) -> Dict[str, Any]:
     if not file.is_file():
         raise UserError(f'{folder} has no config.json to name its network: give a folder that timm saved.')
     try:
-        config = json.loads(file.read_text(encoding='utf-8'))
+        config = parse(json.loads, file.read_text(encoding='utf-8'))
     except ValueError as e:  # of UTF-8 or of JSON
         raise UserError(f'{file} is damaged, it is not JSON: {shown(str(e))}.') from None
     if not isinstance(config, dict) or not isinstance(config.get('architecture'), str):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from ..shared.errors import shown, UserError
+from ..shared.parsing import parse
 
 __all__ = ['check_label_names', 'read_label_names']
 
@@ -16,7 +17,8 @@ def read_label_names(file: Path) -> List[str]:
     """
     try:
         text = file.read_text(encoding='utf-8-sig')  # some editors write a byte order mark
-        names = json.loads(text) if file.suffix == '.json' else [line.strip() for line in text.strip().split('\n')]
+        names = parse(json.loads, text) if file.suffix == '.json' else [
+            line.strip() for line in text.strip().split('\n')]
     except ValueError as e:  # of UTF-8 or of JSON
         raise UserError(f'{file} cannot be read as class names, it is damaged: {shown(str(e))}.') from None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):

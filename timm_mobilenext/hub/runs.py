@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 import yaml
 
 from ..shared.errors import shown, UserError
+from ..shared.parsing import parse
 
 __all__ = ['find_checkpoint', 'read_args', 'read_training', 'Training']
 
@@ -74,8 +75,8 @@ def read_args(checkpoint: Dict[str, Any], file: Path) -> Dict[str, Any]:
     if not beside.is_file():
         return {}
     try:
-        args = yaml.safe_load(beside.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        args = parse(yaml.safe_load, beside.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, ValueError) as e:
         raise UserError(f'{beside} is damaged, it is not YAML: {shown(" ".join(str(e).split()))}.') from None
     return {str(key): value for key, value in args.items()} if isinstance(args, dict) else {}
 

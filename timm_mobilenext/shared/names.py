@@ -3,6 +3,7 @@ import re
 import warnings
 from importlib.util import find_spec
 from typing import Any, Callable, List, Optional, Tuple
+from urllib.parse import unquote
 
 from ..version import wrong_timm
 from .errors import first_line, shown, UserError
@@ -120,7 +121,7 @@ def split_repository(name: str) -> Tuple[str, Optional[str]]:
         path = re.split(r'[?#]', address[1])[0].strip('/')
         # of a file too, whose page lies behind its revision
         parts = re.fullmatch(r'([^/]+/[^/@]+)(?:/(?:tree|blob|resolve|commit)/(refs/pr/\d+|[^/]+).*|@(.+))?', path)
-        repo_id, revision = (parts[1], parts[2] or parts[3]) if parts else (path, None)
+        repo_id, revision = (parts[1], unquote(parts[2] or parts[3] or '')) if parts else (path, None)
     else:
         repo_id, _, revision = re.sub('^hf[-_]hub:', '', name).partition('@')
     if repo_id.count('/') != 1:

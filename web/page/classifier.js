@@ -53,7 +53,7 @@ export class Classifier extends Panel {
     const network = await this.ready();
     const video = this.find('video');
     const stop = await startCamera(video);
-    if (!isCurrent()) return stop();
+    if (!isCurrent() || this.element.hidden) return stop(); // it may be allowed when another tab is open
     this.#stop = stop;
     this.element.classList.add('watching');
     this.find('.camera').textContent = 'Stop the camera';

@@ -189,6 +189,29 @@ describe('the camera', () => {
     assert.deepEqual(errors, []);
   });
 
+  test('that is allowed when another tab is open stays off', async (t) => {
+    const using = await start(FAKE, '--use-fake-ui-for-media-stream');
+    t.after(() => using.close());
+    const init = () => {
+      const start = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async (wanted) => {
+        await new Promise((resolve) => { window.allow = resolve; });
+        window.stream = await start(wanted);
+        return window.stream;
+      };
+    };
+    const {page, errors} = await open(t, {using, init});
+    await page.click('.camera');
+    await page.waitForFunction(() => window.allow);
+    await page.click('#find-tab');
+    await page.evaluate(() => window.allow());
+    await page.waitForFunction(() => window.stream?.active === false);
+    assert.equal(await page.evaluate(() => document.querySelector('video').srcObject), null);
+    await page.click('#name-tab');
+    assert.equal(await page.locator('.camera').innerText(), 'Use the camera');
+    assert.deepEqual(errors, []);
+  });
+
   test('that does not exist, is not allowed or not offered is told', async (t) => {
     assert.match(await press((await open(t)).page), /There is no camera/);
     const using = await start(FAKE);

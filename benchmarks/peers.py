@@ -6,9 +6,9 @@
 
 imagenet.csv has the top-1 of each network on ImageNet at 224 px and the weights that have it: of ours by the authors,
 of the others the best that timm publishes of weights trained on ImageNet-1k without a teacher, by its
-results-imagenet.csv. The weights here are new, for they do not change the time. Branches that timm can fold are folded. One thread takes one image. The
-networks take turns, see rounds.py. Ratios are medians of those to `mobilenetv2_100` in the same round, of the CPU's
-time.
+results-imagenet.csv. The weights here are new, for they do not change the time. Branches that timm can fold are folded.
+One thread takes one image. The networks take turns, see rounds.py. Ratios are medians of those to `mobilenetv2_100` in
+the same round, of the CPU's time.
 """
 import argparse
 import csv

@@ -2,7 +2,7 @@
 import math
 import statistics
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 
@@ -22,6 +22,12 @@ def read_arms(again: bool = False) -> Dict[str, Dict[int, float]]:
     for row in read_rows(WHY / 'ablations.csv') + (read_rows(WHY / 'again' / 'ablations.csv') if again else []):
         arms.setdefault(row['arm'], {})[int(row['seed'])] = float(row['top1'])
     return arms
+
+
+def wide_on_second() -> List[float]:
+    """Top-1 of the four wide networks of the second machine, of which all single runs are."""
+    arms = read_arms(again=True)
+    return [arms['wide'][seed] for seed in SECOND]
 
 
 def lead(arms: Dict[str, Dict[int, float]], *pairs: Tuple[str, str], seeds: Tuple[int, ...] = ()) -> Effect:
@@ -68,8 +74,9 @@ def figures() -> Iterator[Tuple[str, str]]:
     yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
     yield 'both widths, with the run that was repeated', show(lead(second, *widths))
     yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
-    mean = statistics.mean(second['wide'][seed] for seed in SECOND)
-    yield 'wide on the second machine, four runs', f'{mean:.1f}'
+    wide = wide_on_second()
+    mean = statistics.mean(wide)
+    yield 'wide on the second machine, four runs', f'{mean:.2f} ± {statistics.stdev(wide):.2f}'
     for arm in ('identity-1/6', 'reduction-6'):
         yield f'that less one run of {arm}', f'{mean - first[arm][1]:.1f}'
     yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'

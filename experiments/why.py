@@ -12,7 +12,18 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.blocks import draw_depthwise, draw_shortcut
-from experiments.evidence import cifar10, figures, headline, lead, MODELS, PLANNED, read_arms, SECOND, WHY
+from experiments.evidence import (
+    cifar10,
+    figures,
+    headline,
+    lead,
+    MODELS,
+    PLANNED,
+    read_arms,
+    SECOND,
+    WHY,
+    wide_on_second,
+)
 from experiments.measured import read, redraw, select
 from experiments.report import dress, NARROW, NONE, OURS, plot_effect, plot_means, save, THEIRS
 from timm_mobilenext.analysis.tables import mean_and_spread
@@ -53,9 +64,8 @@ def draw_places(figure: Figure) -> str:
 
 
 def draw_ends(figure: Figure) -> str:
-    axes, arms, again = figure.subplots(), read_arms(), read_arms(again=True)
-    apart = abs(arms['wide'][3] - again['wide'][3])
-    wide = statistics.mean(again['wide'][seed] for seed in SECOND)  # of the machine that all single runs are of
+    axes, arms, wide = figure.subplots(), read_arms(), statistics.mean(wide_on_second())
+    apart = abs(arms['wide'][3] - read_arms(again=True)['wide'][3])
     axes.axvspan(-apart, apart, color=FAINT, alpha=0.25, lw=0)
     for place, (_, arm, without) in enumerate(ENDS):
         if len(arms[arm]) > 1:

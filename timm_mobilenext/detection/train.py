@@ -376,14 +376,12 @@ class _Training:
         if self.ema is not None:
             state['state_dict_ema'] = self.ema.module.state_dict()
         # last, for a resumed training starts from it
-        try:
-            with replacing(self.file) as new:
+        with replacing(self.file) as new:
+            try:
                 torch.save(state, new)
-        except RuntimeError as e:  # torch's error of a full disk
-            raise OSError(first_line(e)) from e
-        finally:
-            if self.file.exists():
-                (output / UNFINISHED).unlink(missing_ok=True)
+            except RuntimeError as e:  # torch's error of a full disk
+                raise OSError(first_line(e)) from e
+        (output / UNFINISHED).unlink(missing_ok=True)
 
 
 def _ap(row: Dict[str, Any]) -> float:

@@ -111,7 +111,6 @@ def write_cards(folder: Path) -> None:
     """
     tagged = timm.list_models(module='mobilenext', include_tags=True)
     for name in list_ours() + [name for name in tagged if _is_shipped(name)]:
-        (folder / name).mkdir(parents=True, exist_ok=True)
         config = json.dumps(make_config(name), indent=2) + '\n'
         for file, text in (('config.json', config), ('README.md', make_card(name))):
             with replacing(folder / name / file) as new:

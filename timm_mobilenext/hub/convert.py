@@ -210,9 +210,9 @@ def find_part(state_dict: Dict[str, torch.Tensor]) -> Tuple[str, List[str]]:
         Name of the part, and the names of our models that it fits, none if there is no such part.
     """
     end = '.conv_stem.weight'
-    part = next((key[:-len(end)] for key in state_dict if key.endswith(end)), '')
+    part = next((key.removesuffix(end) for key in state_dict if key.endswith(end)), '')
     prefix = f'{part}.'
-    within = {key[len(prefix):]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    within = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     return part, find_fits(within)
 
 

@@ -110,7 +110,7 @@ def find_front(points):
 
 
 def label(axes, place, text, color, sides, taken, written, others):
-    """Write a name beside a point, where it hides least, other names last, and where no other point is nearer."""
+    """Write a name beside a point. It hides no other name if it can, and few dots. A far one gets a line."""
     found, (x0, y0) = [], axes.transData.transform(place)
     for y, (x, side) in itertools.product((4, -10, -3, 13, -19, 22, -28, 31, -37), sides):
         at = dict(xytext=(x, y), textcoords='offset points', ha=side, fontsize=8, color=color)

@@ -93,7 +93,7 @@ def tidy(path: Path) -> None:
 
 
 def _tidy(path: Path) -> Tuple[Path, Path]:
-    """ The same, and return the names of the temporaries: of the new content and of the old."""
+    """ Tidy for one who holds the lock. Returns the names of the temporaries: of the new content and of the old."""
     new, old = _beside(path, 'new'), _beside(path, 'old')
     if old.exists() and not path.exists():
         old.rename(path)

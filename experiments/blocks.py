@@ -62,7 +62,8 @@ def draw_depthwise(figure: Figure, top1: Dict[str, List[float]]) -> str:
             (6.4, 'after', 'red', 'after', INK)):
         plot_layers(axes, x, layers)
         plot_shortcut(axes, x, ABOVE, len(layers), color)
-        axes.text(x, 4.75, f'{mean_and_deviation(top1[arm])} %', ha='center', fontsize=12, color=color)
+        runs = f'{mean_and_deviation(top1[arm])} %, {len(top1[arm])} runs'
+        axes.text(x, 4.75, runs, ha='center', fontsize=12, color=color)
         names.append((x, name, color))
     finish(axes, (-1.3, 8), 4.9, names)
-    return 'Before or after: six runs of each cannot tell them apart'
+    return 'Before or after: our runs cannot tell them apart'

@@ -71,7 +71,6 @@ def figures() -> Iterator[Tuple[str, str]]:
     first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
     widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
     yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))
-    yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
     yield 'both widths, with the run that was repeated', show(lead(second, *widths))
     yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
     wide = wide_on_second()
@@ -79,13 +78,13 @@ def figures() -> Iterator[Tuple[str, str]]:
     yield 'wide on the second machine, four runs', f'{mean:.2f} ± {statistics.stdev(wide):.2f}'
     for arm in ('identity-1/6', 'reduction-6'):
         yield f'that less one run of {arm}', f'{mean - first[arm][1]:.1f}'
+    after = lead(second, ('after', 'wide'), seeds=SECOND)
+    yield 'after less both depthwise convolutions, on the second machine', show(after)
     yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
     spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
     yield 'pairs that show 0.6 points with a power of 80 %', str(next(
         pairs for pairs in range(6, 1000) if power(0.6, spread / math.sqrt(pairs), pairs - 1) >= POWER))
     for model in MODELS:
         yield f'best learning rate of {model} on CIFAR-10, by its pilots', f'{best_rate(model):.2f}'
-    lead_of_wide = lead(first, *widths)
-    for what, effect in (
-            ('before less after', place), ('CIFAR-10, three pairs', cifar10()), ('wide less narrow', lead_of_wide)):
+    for what, effect in ('before less after', place), ('CIFAR-10, three pairs', cifar10()):
         yield f'smallest effect with a power of 80 %, {what}', f'{smallest_effect(effect.error, effect.freedom):.1f}'

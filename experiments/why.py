@@ -60,7 +60,8 @@ def draw_equal(figure: Figure) -> str:
 
 
 def draw_places(figure: Figure) -> str:
-    return draw_depthwise(figure, {arm: list(top1.values()) for arm, top1 in read_arms().items()})
+    top1 = {arm: list(runs.values()) for arm, runs in read_arms().items()}
+    return draw_depthwise(figure, {**top1, 'wide': wide_on_second()})  # the machine of the other two
 
 
 def draw_ends(figure: Figure) -> str:
@@ -109,7 +110,8 @@ def draw_passed(figure: Figure) -> str:
             (nats, nats - deviation, nats + deviation)
             for nats, deviation in map(values.__getitem__, (8, 16, 32, 'all'))]
     plot_means(axes, ('stride 8', 'stride 16', 'stride 32', 'mean'), lines, style='o')
-    axes.set(ylabel='information, nats', ylim=(40, 70))
+    axes.set(ylabel='nats, from 40', ylim=(40, 70))
+    axes.set_xlabel('by the kernel estimator, at the middle one of three levels of noise')
     axes.legend(frameon=False, ncols=3, loc='upper center')
     return 'In the mean, less information passes a wide block'
 

@@ -1,4 +1,4 @@
-"""What the runs came to, from rows alone: the differences in docs/why.md, and its figures that no report has."""
+"""What the runs came to, from rows alone: the differences in docs/why.md, and figures that no report has."""
 import math
 import statistics
 from pathlib import Path
@@ -67,10 +67,11 @@ def show(effect: Effect) -> str:
 
 
 def figures() -> Iterator[Tuple[str, str]]:
-    """What the page says and no report has."""
+    """What docs/why.md and results/why/README.md say and no report has."""
     first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
     widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
     yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))
+    yield 'the same by all six pairs, with the run that was repeated', show(lead(second, widths[0]))
     yield 'both widths, with the run that was repeated', show(lead(second, *widths))
     yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
     wide = wide_on_second()
@@ -78,8 +79,9 @@ def figures() -> Iterator[Tuple[str, str]]:
     yield 'wide on the second machine, four runs', f'{mean:.2f} ± {statistics.stdev(wide):.2f}'
     for arm in ('identity-1/6', 'reduction-6'):
         yield f'that less one run of {arm}', f'{mean - first[arm][1]:.1f}'
-    after = lead(second, ('after', 'wide'), seeds=SECOND)
-    yield 'after less both depthwise convolutions, on the second machine', show(after)
+    for arm in ('after', 'before'):
+        yield f'{arm} less both depthwise convolutions', show(lead(first, (arm, 'wide')))
+        yield 'the same on the second machine', show(lead(second, (arm, 'wide'), seeds=SECOND))
     yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
     spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
     yield 'pairs that show 0.6 points with a power of 80 %', str(next(

@@ -1,4 +1,4 @@
-"""docs/why.md says what the rows say, and its pictures are drawn from them."""
+"""docs/why.md and its details say what the rows say, and the pictures are drawn from them."""
 import re
 
 import pytest
@@ -10,12 +10,15 @@ evidence = pytest.importorskip('experiments.evidence', reason='needs scipy and m
 pytestmark = pytest.mark.tools
 PAGE = (why.DOCS / 'why.md').read_text(encoding='utf-8')
 WORDS = ' '.join(PAGE.split())
+DETAILS = ' '.join((why.WHY / 'README.md').read_text(encoding='utf-8').split())
 
 
 @pytest.mark.parametrize('what, value', list(evidence.figures()))
-def test_figures_stand_in_the_page(what, value):
+def test_figures_stand_in_one_of_the_pages(what, value):
     numbers = re.findall(r'[+-]?\d+(?:\.\d+)?(?: to [+-]\d+\.\d+)?', value)
-    assert numbers and all(re.search(rf'(?<![\d.]){re.escape(number)}(?![\d.]*\d)', WORDS) for number in numbers)
+    assert numbers and any(
+        all(re.search(rf'(?<![\d.]){re.escape(number)}(?![\d.]*\d)', words) for number in numbers)
+        for words in (WORDS, DETAILS))
 
 
 def test_effects_of_the_page():

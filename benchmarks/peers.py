@@ -2,13 +2,15 @@
 
     pip install 'timm-mobilenext[onnx,demo]' openvino
     python -m benchmarks.peers         # writes benchmarks/peers.csv and docs/choose-*.png, prints the page's table
+    python -m benchmarks.peers add     # only networks that have no row yet
     python -m benchmarks.peers draw    # picture and table again, from the rows
 
 imagenet.csv has the top-1 of each network on ImageNet at 224 px and the weights that have it: of ours by the authors,
 of the others the best that timm publishes of weights trained on ImageNet-1k without a teacher, by its
 results-imagenet.csv. The weights here are new, for they do not change the time. Branches that timm can fold are folded.
 One thread takes one image. The networks take turns, see rounds.py. Ratios are medians of those to `mobilenetv2_100` in
-the same round, of the CPU's time.
+the same round, of the CPU's time. Networks that are added are measured beside `mobilenetv2_100`. Their milliseconds are
+its milliseconds in the rows that are there, times the ratio.
 """
 import argparse
 import csv
@@ -63,29 +65,37 @@ def build(load, file):
     return lambda: run(image)
 
 
-def describe(times, name):
-    """Median milliseconds, and the quartiles of the ratio."""
+def describe(times, name, reference_ms):
+    """Milliseconds, by those of the reference if they are given, and the quartiles of the ratio."""
     ratios = [seconds / reference for seconds, reference in zip(times[name], times[REFERENCE], strict=True)]
     lower, median, upper = statistics.quantiles(ratios, n=4)
-    return f'{1e3 * statistics.median(times[name]):.2f}', f'{median:.3f}', f'{lower:.3f}', f'{upper:.3f}'
+    milliseconds = reference_ms * median if reference_ms else 1e3 * statistics.median(times[name])
+    return f'{milliseconds:.2f}', f'{median:.3f}', f'{lower:.3f}', f'{upper:.3f}'
 
 
-def run(rounds, repeats, output):
-    """Measure all networks, and write a row for each."""
-    with (HERE / 'imagenet.csv').open() as f:
-        published = list(csv.DictReader(f))
-    names = [row['network'] for row in published]
+def read(file):
+    with file.open() as f:
+        return list(csv.DictReader(f))
+
+
+def run(rounds, repeats, output, kept):
+    """Measure all networks but those with a row that is kept, and write a row for each."""
+    published = read(HERE / 'imagenet.csv')
+    names = [row['network'] for row in published if row['network'] not in kept or row['network'] == REFERENCE]
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             figures[name] = write(name, Path(folder, name))
         print('written, the timing begins', file=sys.stderr, flush=True)
-        for load, precision in ENGINES.values():
+        for engine, (load, precision) in ENGINES.items():
             files = {name: Path(folder, name, f'{precision}.onnx') for name in names}
             times = measure({name: (build, load, file) for name, file in files.items()}, {}, rounds, repeats)
+            reference_ms = float(kept[REFERENCE][f'{engine}_ms']) if kept else None
             for name in names:
-                figures[name] += describe(times, name)
-    rows = [(*row.values(), *figures[row['network']]) for row in published]
+                figures[name] += describe(times, name, reference_ms)
+    rows = [
+        kept[row['network']].values() if row['network'] in kept else (*row.values(), *figures[row['network']])
+        for row in published]
     with replacing(output) as new, new.open('w', newline='') as f:
         csv.writer(f, lineterminator='\n').writerows((HEADER, *rows))
 
@@ -184,7 +194,7 @@ def draw_front(figure, points, what, unit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('step', nargs='?', choices=('draw',), help='what to do, default all')
+    parser.add_argument('step', nargs='?', choices=('add', 'draw'), help='what to do, default all')
     parser.add_argument('--rounds', type=int, default=60, help='rounds in which the networks take turns')
     parser.add_argument('--repeats', type=int, default=5, help='calls a round')
     parser.add_argument('--output', type=Path, default=HERE / 'peers.csv', help='CSV file to write, or to draw')
@@ -193,9 +203,9 @@ def main():
         torch.set_num_threads(1)
         versions = (f'{name} {version(name)}' for name in ('torch', 'timm', 'onnxruntime', 'openvino'))
         print(platform.machine(), *versions, f'{args.rounds} rounds', sep=', ')
-        run(args.rounds, args.repeats, args.output)
-    with args.output.open() as f:
-        rows = list(csv.DictReader(f))
+        kept = {row['network']: row for row in read(args.output)} if args.step == 'add' else {}
+        run(args.rounds, args.repeats, args.output, kept)
+    rows = read(args.output)
     print(tabulate(rows))
     draw(rows)
 

@@ -1,6 +1,6 @@
 """What a user would choose: light networks of timm beside ours, in the engines of servers and browsers.
 
-    pip install 'timm-mobilenext[onnx,demo]' openvino
+    pip install '.[onnx,demo]' openvino
     python -m benchmarks.peers         # writes benchmarks/peers.csv and docs/choose-*.png, prints the page's table
     python -m benchmarks.peers add     # only networks that have no row yet
     python -m benchmarks.peers draw    # picture and table again, from the rows

@@ -1,6 +1,6 @@
 """Forms of the partial shortcut, in the engines that run networks on phones and servers, float32 and int8.
 
-    pip install 'timm-mobilenext[onnx]' openvino nncf executorch torchao
+    pip install '.[onnx]' openvino nncf executorch torchao
     python -m benchmarks.shortcut                 # prints the table, writes benchmarks/shortcut.csv
 
 One thread, one image of 224 px. The weights are those of a new network, for they do not change the time, and neither

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from timm_mobilenext.detection.export import export_onnx, export_program, RawDetector
 from timm_mobilenext.detection.predict import load_detector
@@ -57,6 +57,7 @@ def ncnn(folder):
     subprocess.run([pnnx.EXEC_PATH, 'detector.onnx', f'inputshape={shape}', 'fp16=0'], cwd=folder, check=True,
                    capture_output=True)
     net = ncnn.Net()
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.load_param(str(folder / 'detector.ncnn.param'))
     net.load_model(str(folder / 'detector.ncnn.bin'))
 
@@ -95,7 +96,7 @@ parser.add_argument('-o', '--output', type=Path, required=True, help='folder to 
 args = parser.parse_args()
 if args.output.exists():
     sys.exit(f'{args.output} exists: remove it, or give another --output')
-files = sorted(file for file in args.photographs.glob('*') if file.suffix in ('.jpg', '.jpeg', '.png'))
+files = sorted(file for file in args.photographs.glob('*') if file.suffix.lower() in ('.jpg', '.jpeg', '.png'))
 if not files:
     sys.exit(f'{args.photographs} has no photograph: expected .jpg, .jpeg or .png')
 try:
@@ -107,7 +108,8 @@ export_onnx(model, args.output / 'detector.onnx', raw=True)
 export_program(model, args.output / 'detector.pt2')
 
 size = model.img_size, model.img_size
-images = [Image.open(file).convert('RGB').resize(size, Image.Resampling.BILINEAR) for file in files]
+images = [ImageOps.exif_transpose(Image.open(file)) for file in files]
+images = [image.convert('RGB').resize(size, Image.Resampling.BILINEAR) for image in images]
 images = [np.ascontiguousarray(np.asarray(image, np.float32).transpose(2, 0, 1)[None] / 255) for image in images]
 settings = model.score_thresh, model.nms_thresh, model.topk_candidates, model.detections_per_img
 with torch.inference_mode():
@@ -116,7 +118,7 @@ with torch.inference_mode():
 
 
 def largest(differences):
-    return f'{max(np.abs(difference).max(initial=0) for difference in differences):.1e}'
+    return f'{max((np.abs(difference).max(initial=0) for difference in differences), default=np.nan):.1e}'
 
 
 table = [
@@ -135,11 +137,12 @@ for runtime, packages in RUNTIMES.items():
     pairs = [
         (ours, one) for ours, one in zip(picked, found, strict=True)
         if [label for _, label, _ in ours] == one['labels'].tolist()]
+    boxes = [np.array([box for *_, box in ours]).reshape(-1, 4) for ours, _ in pairs]
     table.append(f'{runtime.__name__:11}  ' + '  '.join((
         f'{largest(ours[0] - theirs[0] for ours, theirs in zip(outputs, raw, strict=True)):13}',
         f'{largest(ours[1] - theirs[1] for ours, theirs in zip(outputs, raw, strict=True)):7}',
         f'{f"in {len(pairs)} of {len(images)}":19}',
-        f'{largest(np.array([box for *_, box in ours]) - one["boxes"].numpy() for ours, one in pairs):11}',
+        f'{largest(ours - one["boxes"].numpy() for ours, (_, one) in zip(boxes, pairs, strict=True)):11}',
         largest(np.array([score for score, *_ in ours]) - one['scores'].numpy() for ours, one in pairs),
     )))
 print('\n'.join(table))  # at the end, for converters print too

@@ -4,6 +4,9 @@ from typing import Optional
 
 __version__ = '0.1.0'
 
+# what pip takes it from: it is on no registry yet, where anyone may take its name
+SOURCE = 'git+https://github.com/timm-mobilenext/timm-mobilenext'
+
 # oldest and newest timm release on which the model tests pass
 TIMM_OLDEST = '1.0.21'
 TIMM_NEWEST = '1.0.31'

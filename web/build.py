@@ -99,7 +99,8 @@ def add_runtime(page):
 def write_licences(page):
     version = json.loads((RUNTIME / 'package.json').read_text(encoding='utf-8'))['version']
     (page / 'licences.txt').write_text(
-        f"""timm-mobilenext: the page, its networks
+        f"""timm-mobilenext: the page, and the network that names photographs
+(The detector has the licence of whoever trained it.)
 {(ROOT / 'LICENSE').read_text(encoding='utf-8')}
 
 onnxruntime-web {version}: the files in ort/

@@ -13,7 +13,7 @@ try:
 
     from timm_mobilenext.hub.onnx import check_onnx, export_onnx, find_images, prepare_images, quantize_onnx
 except ImportError as error:
-    sys.exit(f"{error}: pip install 'timm-mobilenext[onnx]'")
+    sys.exit(f"{error}: pip install '.[onnx]' in a checkout of timm-mobilenext")
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument('model', help='name of a model, hf-hub: and a repository, or local-dir: and a folder')

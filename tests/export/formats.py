@@ -3,7 +3,6 @@
     python tests/export/formats.py
 """
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -28,7 +27,6 @@ def find_installs(format_name: str) -> list[str]:
     """The page's `pip install` lines of a format: of its row in the first table, and of its script for int8."""
     rows = f'`timmx export {format_name}`', f'`{FORMATS[format_name]}_int8.py`'
     lines = [line for row in rows for line in PAGE.splitlines() if line.startswith('|') and row in line]
-    lines = [line.replace("'timm-mobilenext[onnx]'", shlex.quote(f'{ROOT}[onnx]')) for line in lines]  # in place
     return list(dict.fromkeys(re.findall(r'\| `(pip install [^`]+)` \|', '\n'.join(lines))))
 
 

@@ -149,7 +149,7 @@ def evil(hub, tmp_path):
 
 @pytest.mark.parametrize('change, words', [
     (lambda hub, _: {'config.json': config_of(hub, architecture='mobilenext_999')},
-     ['mobilenext_999', 'pip install --upgrade timm-mobilenext']),
+     ['mobilenext_999', 'pip install --upgrade git+https://']),
     (lambda hub, _: {'config.json': config_of(hub, architecture='resnet_of_mars')},
      ['resnet_of_mars', 'pip install --upgrade timm,']),
     (lambda hub, _: {'config.json': config_of(hub, model_args=dict(foo=1))}, ['can be used', 'foo']),

@@ -129,7 +129,7 @@ def test_bad_arguments_reach_no_server(repo_id, options, words, hub, env, checkp
     (lambda folder: (folder / 'model.safetensors').write_bytes(b'\0' * 100),
      ['model.safetensors', 'is not a checkpoint']),
     (lambda folder: (folder / 'config.json').write_text('{"architecture": "mobilenext_999"}'),
-     ['mobilenext_999', 'pip install --upgrade timm-mobilenext']),
+     ['mobilenext_999', 'pip install --upgrade git+https://']),
     (lambda folder: (folder / 'README.md').write_text('---\nlicense: [\n---\n'), ['README.md', 'not YAML']),
     (lambda folder: (folder / 'config.json').unlink(), ['neither a Hub folder', 'model_best.pth.tar']),
     (lambda folder: (folder / 'model.safetensors').unlink(), ['has no weights']),

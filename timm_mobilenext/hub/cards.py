@@ -16,6 +16,7 @@ from timm.models import model_entrypoint
 from ..shared.counts import count
 from ..shared.files import replacing
 from ..shared.names import is_ours, list_ours
+from ..version import SOURCE
 from .runs import Training
 
 __all__ = ['escape', 'LOCAL_NAME', 'make_card', 'make_config', 'make_weights_card', 'write_cards']
@@ -97,7 +98,7 @@ const classify = await pipeline("image-classification", "{repository}", {{ subfo
 console.log(await classify("image.jpg"));
 ```"""
 
-PLUGIN = 'MobileNeXt is a plugin of timm: `pip install timm timm-mobilenext`. It needs no import.'
+PLUGIN = f'MobileNeXt is a plugin of timm: `pip install timm {SOURCE}`. It needs no import.'
 
 
 def write_cards(folder: Path) -> None:

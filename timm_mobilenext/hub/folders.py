@@ -22,7 +22,7 @@ from ..shared.errors import first_line, shown, UserError
 from ..shared.files import tidy
 from ..shared.names import is_ours, list_ours
 from ..shared.parsing import parse
-from ..version import __version__
+from ..version import __version__, SOURCE
 
 __all__ = [
     'check_architecture', 'check_cfg', 'check_hub_folder', 'copy_hub_folder', 'load_hub_folder', 'logits_of',
@@ -169,7 +169,7 @@ def check_architecture(name: str) -> None:
         return
     if name.startswith('mobilenext'):
         list_ours()  # says so if the installed timm cannot have them
-        remedy = f'it may need a newer timm-mobilenext than {__version__}: pip install --upgrade timm-mobilenext'
+        remedy = f'it may need a newer timm-mobilenext than {__version__}: pip install --upgrade {SOURCE}'
     else:
         remedy = 'pip install --upgrade timm, or install the plugin of timm that has it.'
     raise UserError(f'timm {timm.__version__} has no model {shown(name)!r}: {remedy}')

@@ -35,7 +35,11 @@ export class Classifier extends Panel {
   async show(network, bitmap, name) {
     showImage(this.find('.photograph'), bitmap);
     this.find('.photograph').setAttribute('aria-label', name);
-    this.#draw(network, await classify(network, bitmap));
+    try {
+      this.#draw(network, await classify(network, bitmap));
+    } finally {
+      bitmap.close(); // or its pixels, 4 bytes each, stay until they are collected
+    }
   }
 
   close() {

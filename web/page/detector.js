@@ -37,6 +37,7 @@ export class Detector extends Panel {
 
   async show(network, bitmap, name) {
     const {found, preparing, running} = await detect(network, bitmap);
+    this.#bitmap?.close();
     this.#bitmap = bitmap; // which is drawn again whenever the slider moves
     this.#found = found;
     this.find('.photograph').setAttribute('aria-label', `${name}, with boxes`);

@@ -82,7 +82,7 @@ export class Panel {
 
   async #look(blob, name, isCurrent, note = '') {
     const [network, bitmap] = await Promise.all([this.ready(), decode(blob, name)]);
-    if (!isCurrent()) return;
+    if (!isCurrent()) return bitmap.close();
     this.close();
     await this.show(network, bitmap, name);
     this.find('.note').textContent = note;

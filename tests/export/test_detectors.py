@@ -3,7 +3,9 @@ import re
 import runpy
 import shutil
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from formats import run as run_in
@@ -11,6 +13,7 @@ from helpers import randomize, ROOT
 
 from timm_mobilenext.detection import create_ssdlite
 from timm_mobilenext.detection.data import BCCD
+from timm_mobilenext.detection.export import RawDetector
 
 pytestmark = [pytest.mark.slow, pytest.mark.tools]  # it exports a whole detector
 
@@ -62,6 +65,23 @@ def test_missing_package_is_told_with_its_install(folder, tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     for runtime in RUNTIMES:
         assert re.search(rf'^{runtime} +(import of|No module named) .*: pip install {runtime}', printed, re.M), printed
+
+
+@pytest.mark.parametrize('score_thresh, same, difference', [(None, 0, 'nan'), (1.0, 3, '0.0e+00')])
+def test_runtime_that_finds_nothing_is_told(score_thresh, same, difference, folder, tmp_path, monkeypatch, capsys):
+    # over 1.0, PyTorch finds nothing, either
+    torch.manual_seed(0)
+    model = randomize(create_ssdlite('mobilenext_035', 3, 'voc', 64, score_thresh=score_thresh))
+    model.save_pretrained(tmp_path / 'detector')
+    nothing = [np.zeros((1, RawDetector(model.eval()).sizes.shape[1], size), np.float32) for size in (4, 3)]
+    for _, needed in RUNTIMES.values():
+        for package in needed:
+            monkeypatch.setitem(sys.modules, package, None)
+    network = SimpleNamespace(to_tuple=lambda: nothing)
+    monkeypatch.setitem(sys.modules, 'openvino', SimpleNamespace(compile_model=lambda *_: lambda image: network))
+    run(tmp_path / 'detector', folder / 'photographs', '-o', tmp_path / 'out')
+    line, = (line for line in capsys.readouterr().out.splitlines() if line.startswith('openvino'))
+    assert re.search(rf' in {same} of 3 +{re.escape(difference)} +{re.escape(difference)}$', line), line
 
 
 def test_bad_input_is_told_in_a_line(folder, tmp_path):

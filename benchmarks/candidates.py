@@ -3,11 +3,11 @@
     git clone --depth 1 https://github.com/huggingface/pytorch-image-models
     python -m benchmarks.candidates --timm pytorch-image-models
 
-It reads results/results-imagenet.csv and takes the rows at 224 px whose weights were trained on ImageNet-1k alone and
-whose tag names no teacher, of at least the top-1 of our smallest network and of no more than the parameters and MACs
-below. One network beats another when it is no worse in any of parameters, MACs and top-1, as exported and rounded as
-docs/choose.md shows them. MACs are those of convolutions and linear layers: attention costs more. The script prints
-what is missing and what differs from timm's results, and exits with 1 if anything does.
+It reads results/results-imagenet.csv. A row counts if it is of 224 px, and if its weights were trained on ImageNet-1k
+alone and their tag names no teacher. The network has at least the top-1 of our smallest one, and at most the parameters
+and MACs below. One network beats another if it is no worse in parameters, MACs and top-1, as docs/choose.md shows them.
+MACs are those of convolutions and linear layers: attention costs more. The script prints what is missing, and what
+differs from timm's results. If there is any, it exits with 1.
 """
 import argparse
 import csv

@@ -56,7 +56,7 @@ def ncnn(folder):
     shape = str(list(torch.export.load(folder / 'detector.pt2').example_inputs[0][0].shape)).replace(' ', '')
     subprocess.run([pnnx.EXEC_PATH, 'detector.onnx', f'inputshape={shape}', 'fp16=0'], cwd=folder, check=True,
                    capture_output=True)
-    net = ncnn.Net()
+    net = ncnn.Net()  # on ARM, it would compute in float16
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.load_param(str(folder / 'detector.ncnn.param'))
     net.load_model(str(folder / 'detector.ncnn.bin'))

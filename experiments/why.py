@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from experiments.blocks import draw_depthwise, draw_shortcut
 from experiments.evidence import (
     cifar10,
+    details,
     figures,
     headline,
     lead,
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument('--detail', action='store_true', help='also draw again what the instruments measured')
     parser.add_argument('-o', '--output', type=Path, default=DOCS, metavar='DIR', help='folder to draw to')
     args = parser.parse_args()
-    for what, value in figures():
+    for what, value in (*figures(), *details()):
         print(f'{what}: {value}')
     for name in PICTURES:
         draw(name, args.output)

@@ -4,7 +4,7 @@ from typing import Optional
 
 __version__ = '0.1.0'
 
-# what pip takes it from: it is on no registry yet, where anyone may take its name
+# pip installs from here: no registry has the package yet, so anyone could take its name there
 SOURCE = 'git+https://github.com/timm-mobilenext/timm-mobilenext'
 
 # oldest and newest timm release on which the model tests pass

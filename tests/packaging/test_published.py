@@ -54,9 +54,9 @@ def test_conda_recipe_describes_the_package(recipe):
 
 
 def test_nothing_installs_by_a_name_that_anyone_may_take():
-    folders = 'docs', 'examples', 'hub_configs', 'timm_mobilenext', 'web'
+    folders = 'benchmarks', 'docs', 'examples', 'experiments', 'hub_configs', 'timm_mobilenext', 'web'
     files = [file for folder in folders for file in (ROOT / folder).rglob('*') if 'node_modules' not in file.parts]
-    files = [file for file in (ROOT / 'README.md', *files) if file.suffix in ('.md', '.py')]
+    files = [file for file in (*ROOT.glob('*.md'), *files) if file.suffix in ('.md', '.py')]
     assert len(files) > 100
     # with an extra, pip adds to what is installed already
     by_name = re.compile(r'pip install (?:[\w.=-]+ )*timm-mobilenext(?![\w/\[])')

@@ -25,8 +25,9 @@ from timm.task import (
 pytestmark = pytest.mark.slow
 
 LABELS = torch.arange(12) % 3
-# a class is bright in its own channel
-IMAGES = torch.randn(12, 3, 32, 32) / 2 + 2 * nn.functional.one_hot(LABELS, 3)[:, :, None, None]
+# a class is bright in its own channel; drawn at import, before a test has its seed
+NOISE = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = NOISE / 2 + 2 * nn.functional.one_hot(LABELS, 3)[:, :, None, None]
 
 
 def tiny(num_classes=3, **kwargs):
@@ -60,7 +61,7 @@ def test_muon_makes_all_updates_of_a_pointwise_convolution_as_large():
         assert len(losses) == 1
         moved = torch.linalg.svdvals((model.blocks[2][1].conv_pw1.weight.detach() - before).flatten(1))
         spectra[opt] = (moved.min() / moved.max()).item()
-    assert spectra['muon'] > 0.5 > 3 * spectra['sgd']
+    assert spectra['muon'] > 0.8 and spectra['sgd'] < 0.4  # about 0.95 and 0.08 to 0.18, over 25 draws of images
 
 
 def test_muon_lowers_the_loss():

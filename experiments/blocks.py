@@ -51,7 +51,7 @@ def draw_shortcut(figure: Figure) -> str:
     plot_shortcut(axes, 0, 4, 8, OURS, '384\nchannels', side=-1)  # from the sum, and apart from what led to it
     plot_shortcut(axes, 4, 2 + ABOVE, 6, NARROW, '64\nchannels')
     finish(axes, (-2.2, 6.2), 8.5, [(0, 'wide: MobileNeXt', OURS), (4, 'narrow', NARROW)])
-    return 'The same layers: only the place of the shortcut differs'
+    return 'The same layers, with the shortcut between other tensors'
 
 
 def draw_depthwise(figure: Figure, top1: Dict[str, List[float]]) -> str:
@@ -62,7 +62,7 @@ def draw_depthwise(figure: Figure, top1: Dict[str, List[float]]) -> str:
             (6.4, 'after', 'red', 'after', INK)):
         plot_layers(axes, x, layers)
         plot_shortcut(axes, x, ABOVE, len(layers), color)
-        runs = f'{mean_and_deviation(top1[arm])} %, {len(top1[arm])} runs'
+        runs = f'top-1 {mean_and_deviation(top1[arm])} %, {len(top1[arm])} runs'
         axes.text(x, 4.75, runs, ha='center', fontsize=12, color=color)
         names.append((x, name, color))
     finish(axes, (-1.3, 8), 4.9, names)

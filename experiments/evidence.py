@@ -6,8 +6,22 @@ from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 
-from experiments.runs import read_rows
-from experiments.statistics import Effect, pool, POWER, power, smallest_effect, stratified_effect, unpaired_effect
+import timm
+
+from experiments.measured import read, select
+from experiments.runs import read_rows, Row
+from experiments.statistics import (
+    deviation_bounds,
+    Effect,
+    pool,
+    POWER,
+    power,
+    smallest_effect,
+    stratified_effect,
+    unpaired_effect,
+)
+from timm_mobilenext.analysis.tables import mean_and_spread
+from timm_mobilenext.shared.counts import count
 
 RESULTS = Path(__file__).parent.parent / 'results'
 WHY = RESULTS / 'why'
@@ -52,14 +66,42 @@ def best_rate(model: str) -> float:
     return float(np.exp(-line / (2 * square)))
 
 
+def finals(repeat: int = 0) -> List[Row]:
+    """Rows of the runs on Tiny ImageNet, or of those with the seed of an earlier one."""
+    rows = read_rows(RESULTS / 'tin100' / 'runs.csv')
+    return [row for row in rows if (row['stage'], row['repeat']) == ('final', str(repeat))]
+
+
+def by_model(key: str) -> Tuple[List[float], List[float]]:
+    """A figure of each run of both networks on Tiny ImageNet."""
+    ours, theirs = ([float(row[key]) for row in finals() if row['model'] == model] for model in MODELS)
+    return ours, theirs
+
+
 def headline() -> Tuple[Effect, int]:
     """The networks trained on Tiny ImageNet, and how many runs have ended."""
-    rows = read_rows(RESULTS / 'tin100' / 'runs.csv')
-    rows = [row for row in rows if (row['stage'], row['repeat']) == ('final', '0')]
-    ours, theirs = ([float(row['top1']) for row in rows if row['model'] == model] for model in MODELS)
+    ours, theirs = by_model('top1')
     pooled = pool([ours, theirs])
     assert pooled
     return unpaired_effect(ours, theirs, pooled), len(ours) + len(theirs)
+
+
+def costs() -> Dict[str, float]:
+    """What MobileNeXt costs on Tiny ImageNet, divided by what MobileNetV2 does."""
+    ours, theirs = (
+        count(timm.create_model(model, num_classes=100, device='meta'), (3, 64, 64)) for model in MODELS)
+    minutes = [statistics.mean(minutes) for minutes in by_model('minutes')]
+    ratios = {what: ours[key] / theirs[key] for what, key in (
+        ('MACs', 'macs'), ('parameters', 'params'), ('activations', 'activations'))}
+    return {**ratios, 'minutes': minutes[0] / minutes[1]}
+
+
+def widest_deviation() -> float:
+    """The largest deviation in the picture of gradients, in percent of its mean."""
+    rows = read(WHY / 'gradients' / 'blocks.csv')
+    return max(
+        100 * (mean_and_spread(select(rows, model=model, state=state, stride=stride), 'norm_out', True)[1] - 1)
+        for model in MODELS for state in ('initial', 'after epoch 8') for stride in (4, 8, 16, 32))
 
 
 def show(effect: Effect) -> str:
@@ -68,6 +110,18 @@ def show(effect: Effect) -> str:
 
 def figures() -> Iterator[Tuple[str, str]]:
     """What docs/why.md says and no report has."""
+    effect, _ = headline()
+    yield 'the headline on Tiny ImageNet', show(effect)
+    yield 'top-1 of its networks', ' and '.join(f'{statistics.mean(top1):.2f} %' for top1 in by_model('top1'))
+    smallest = smallest_effect(effect.error, effect.freedom)
+    low, high = (bound * smallest for bound in deviation_bounds(effect.freedom))
+    yield 'smallest effect with a power of 80 %, the headline', f'{smallest:.2f}, may be {low:.2f} to {high:.2f}'
+    macs, *others = ((what, 100 * (ratio - 1)) for what, ratio in costs().items())
+    yield 'its MACs are equal, to', f'{abs(macs[1]):.0f} %'
+    yield 'what MobileNeXt costs more there', ', '.join(f'{percent:.0f} % {what}' for what, percent in others)
+    yield 'runs on Tiny ImageNet whose seed was repeated, the second', ', '.join(
+        f'{float(row["top1"]):.2f}' for row in finals(repeat=1))
+    yield 'deviations in the picture of gradients, at most', f'{math.ceil(widest_deviation())} %'
     first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
     widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
     yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))

@@ -5,7 +5,7 @@ Beside them, the learning rate that pilots speak for.
 import math
 import statistics
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 from scipy import optimize, stats
@@ -134,6 +134,12 @@ def smallest_effect(error: float, freedom: int, level: float = LEVEL) -> float:
     """
     highest = 2 * stats.t.isf(level / 2, freedom) + 2  # has more power with any number of degrees of freedom
     return error * optimize.brentq(lambda ratio: power(ratio, 1, freedom, level) - POWER, 0, highest)
+
+
+def deviation_bounds(freedom: int) -> Tuple[float, float]:
+    """The 95 % interval of a true deviation, divided by the measured one. Runs are taken to be normal."""
+    low, high = (math.sqrt(freedom / stats.chi2.isf(tail, freedom)) for tail in (LEVEL / 2, 1 - LEVEL / 2))
+    return low, high
 
 
 def peak(rates: Sequence[float], scores: Sequence[float]) -> float:

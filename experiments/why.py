@@ -35,7 +35,7 @@ ENDS = (  # what to change, the arm with it and the arm without it
     ('ReLU6 in the bottleneck', 'nonlinear', 'wide'),
     ('ReLU6 at the end, depthwise in the bottleneck', 'bottleneck-relu6', 'bottleneck'),
     ('ReLU6 at the end, depthwise before', 'before-strided-relu6', 'before-strided'),
-    ('no shortcut', 'none', 'wide'),
+    ('no shortcut (6 pairs)', 'none', 'wide'),
     ('shortcut on a sixth of the channels', 'identity-1/6', 'wide'),
     ('no least width of the bottleneck', 'reduction-6', 'wide'),
     ('both depthwise in the bottleneck', 'bottleneck', 'wide'),
@@ -86,7 +86,8 @@ def draw_ends(figure: Figure) -> str:
 
 def draw_slopes(figure: Figure) -> str:
     rows, strides, sides = read(WHY / 'gradients' / 'blocks.csv'), (4, 8, 16, 32), figure.subplots(1, 2, sharey=True)
-    for axes, state, when in zip(sides, ('initial', 'after epoch 8'), ('before training', 'after it'), strict=True):
+    states = ('initial', 'before training'), ('after epoch 8', 'after 8 epochs')
+    for axes, (state, when) in zip(sides, states, strict=True):
         lines = {}
         for model, color in zip(MODELS, (OURS, THEIRS), strict=True):
             own = [mean_and_spread(select(rows, model=model, state=state, stride=s), 'norm_out', True) for s in strides]
@@ -94,7 +95,7 @@ def draw_slopes(figure: Figure) -> str:
         plot_means(axes, strides, lines)
         axes.set(yscale='log', xlabel='stride of the blocks', title=when)
         axes.set_yticks((0.01, 0.1, 1), ('0.01', '0.1', '1'))
-    sides[0].set_ylabel('norm of the gradient at blocks')
+    sides[0].set_ylabel('norm of the gradient (no unit, log scale)')
     sides[0].legend(frameon=False)
     return 'MobileNeXt\'s gradients are larger before training, not after it'
 
@@ -111,10 +112,10 @@ def draw_passed(figure: Figure) -> str:
             (nats, nats - deviation, nats + deviation)
             for nats, deviation in map(values.__getitem__, (8, 16, 32, 'all'))]
     plot_means(axes, ('stride 8', 'stride 16', 'stride 32', 'mean'), lines, style='o')
-    axes.set(ylabel='nats, from 40', ylim=(40, 70))
+    axes.set(ylabel='information passed, nats (from 40)', ylim=(40, 70))
     axes.set_xlabel('by the kernel estimator, at the middle one of three levels of noise')
     axes.legend(frameon=False, ncols=3, loc='upper center')
-    return 'In the mean, less information passes a wide block'
+    return 'In the mean, a wide block passes less information than a narrow one'
 
 
 def draw_machines(figure: Figure) -> str:
@@ -132,7 +133,7 @@ def draw_machines(figure: Figure) -> str:
     axes.annotate('', (second['wide'][3] + 0.03, 1.9), (first['wide'][3], 0.15), arrowprops=arrow)
     axes.text(73.4, 1.4, 'the same network and seed, trained again', color=INK)
     axes.set_yticks(range(4), [name for name, *_ in groups])
-    axes.set(ylim=(3.5, -0.5), xlabel='top-1 at width 0.35 in percent, each run and the mean')
+    axes.set(ylim=(3.5, -0.5), xlabel='top-1 on CIFAR-10 at width 0.35 in percent, each run and the mean')
     dress(axes, 'x')
     return 'At width 0.35, only the first machine gives wide a lead'
 

@@ -2,9 +2,10 @@
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, TypeVar
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -13,7 +14,6 @@ from .tables import mean_and_spread, Rows, states
 
 __all__ = ['draw_gradients', 'draw_information']
 
-_Line = TypeVar('_Line')
 _KINDS = 'pointwise', 'depthwise', 'convolution', 'linear', 'norm', 'other'
 _LINES = dict(gaussian='-', kernel=':')  # style of each estimator's line
 
@@ -26,8 +26,17 @@ def _dress(axes: Any, heading: str, label: str = '') -> None:
     axes.spines[['top', 'right']].set_visible(False)
 
 
-def _colors(lines: Iterable[_Line]) -> Dict[_Line, str]:
-    return {line: NETWORKS[i % len(NETWORKS)] for i, line in enumerate(dict.fromkeys(lines))}
+def _colors(models: Iterable[str]) -> Dict[str, str]:
+    return {model: NETWORKS[i % len(NETWORKS)] for i, model in enumerate(dict.fromkeys(models))}
+
+
+def _tensor_colors(rows: Rows) -> Dict[Tuple[str, int], Any]:
+    """ The color of each tensor: that of its network, lighter for a second one. First tensors come first."""
+    colors = _colors(row['model'] for row in rows)
+    lines = sorted(dict.fromkeys((row['model'], row['tensor']) for row in rows), key=lambda line: line[1])
+    return {
+        (model, tensor): tuple((1 + part) / 2 for part in to_rgb(colors[model])) if tensor else colors[model]
+        for model, tensor in lines}
 
 
 def _log_scale(axes: Any) -> None:
@@ -37,7 +46,7 @@ def _log_scale(axes: Any) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _plot_depth(axes: Any, rows: Rows, key: str, color: str, geometric: bool = False, **style: Any) -> None:
+def _plot_depth(axes: Any, rows: Rows, key: str, color: Any, geometric: bool = False, **style: Any) -> None:
     """ A line through the blocks of a network, and a band of a deviation over seeds or batches."""
     by_place: Dict[int, List[Dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -137,7 +146,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
 
     The first row has the information between input and output of each block, at each level of noise and by both
     estimators, and its mean over the blocks that keep their shape. The second has what linear maps read from each
-    block's output, and those means at each stride. If blocks give a second tensor, it has its own line.
+    block's output, and those means at each stride. If blocks give a second tensor, it has a lighter line of its own.
 
     Args:
         file: PNG to write.
@@ -148,8 +157,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     all_states = list(dict.fromkeys(state for _, state in states(blocks)))
     noises = list(dict.fromkeys(row['noise'] for row in blocks))
     models = list(dict.fromkeys(row['model'] for row in blocks))
-    # first tensors come first, so that a network has the same color as among gradients
-    colors = _colors(sorted(((row['model'], row['tensor']) for row in blocks), key=lambda line: line[1]))
+    colors = _tensor_colors(blocks)
     columns = len(noises) + 1
     figure = Figure(figsize=(4 * columns, 0.6 + 5.6 * len(all_states)), dpi=120, layout='constrained')
     grid = figure.subplots(2 * len(all_states), columns, squeeze=False)
@@ -182,7 +190,7 @@ def draw_information(file: Path, blocks: Rows, probes: Rows, ranking: Rows) -> N
     figure.savefig(file, format='png')
 
 
-def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict[Tuple[str, int], str]) -> None:
+def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict[Tuple[str, int], Any]) -> None:
     """ Means and deviations over all strides at each level of noise. Those of the kernel estimator are hollow."""
     for row in ranking:
         if row['stride'] == 'all':
@@ -201,7 +209,7 @@ def _plot_noises(axes: Any, ranking: Rows, noises: Sequence[float], colors: Dict
     _dress(axes, 'nats, blocks that keep the shape (hollow: kernel)', 'noise')
 
 
-def _plot_strides(axes: Any, ranking: Rows, noise: float, colors: Dict[Tuple[str, int], str]) -> None:
+def _plot_strides(axes: Any, ranking: Rows, noise: float, colors: Dict[Tuple[str, int], Any]) -> None:
     """ Means and deviations at each stride, at one level of noise."""
     for (model, tensor), color in colors.items():
         for estimator, line in _LINES.items():

@@ -16,6 +16,8 @@ import timm
 from timm.models import save_for_hf
 
 import timm_mobilenext
+from timm_mobilenext.classify.plots import draw_predictions
+from timm_mobilenext.classify.predict import Prediction
 from timm_mobilenext.cli.main import app, main
 
 pytestmark = [pytest.mark.tools, pytest.mark.slow]
@@ -53,6 +55,20 @@ def test_shipped_weights_load_with_timm_alone_and_name_photographs(tmp_path):
     with Image.open(tmp_path / 'out.png') as picture:
         picture.load()
         assert picture.width > 1000 and len(picture.convert('RGB').getcolors(2 ** 24)) > 10_000  # photographs are in it
+
+
+def test_picture_says_what_is_right(tmp_path):
+    """The first bar is greener than red where the class is true, redder than green where it is not, else gray."""
+    colors = []
+    for number, truths in enumerate((['cat'], ['dog'], ())):
+        prediction = Prediction(Path('a.png'), Image.new('RGB', (40, 30)), [('cat', 0.9), ('dog', 0.1)])
+        draw_predictions(tmp_path / f'{number}.png', 'a title', [prediction], truths)
+        with Image.open(tmp_path / f'{number}.png') as picture:
+            found = picture.convert('RGB').getcolors(2 ** 24)
+        # the largest part of the picture that is neither white nor of the black photograph
+        colors.append(max((count, color) for count, color in found if 100 < min(color) < 240)[1])
+    right, wrong, unknown = colors
+    assert right[1] > right[0] + 30 and wrong[0] > wrong[1] + 30 and max(unknown) - min(unknown) < 30
 
 
 def save(folder, label_names=None, descriptions=None, **kwargs):

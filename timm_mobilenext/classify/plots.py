@@ -15,25 +15,26 @@ History = List[Dict[str, float]]  # of each epoch: 'loss', and top-1 of the 'raw
 _COLUMNS = 4
 _POINTS = 72  # of an inch
 _BOLD = 0.85  # how much of a bold line fits where a plain one does
-_PERCENT = 36  # points for a percentage at the end of a bar
+_LENGTH = 0.8  # of a bar that says 100 %; behind it is room for the percentage
 
 
-def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None:
+def draw_predictions(file: Path, title: str, predictions: Sequence[Any], truths: Sequence[str] = ()) -> None:
     """ Draw images, and under each its most probable classes as bars.
 
     Args:
         file: PNG to write.
         title: Title of the picture.
         predictions: What a model says about each image, as `name_images` returns it.
+        truths: The true class of each image, if they are known. Colors then say what is right.
     """
     columns = min(_COLUMNS, len(predictions))
     rows = -(-len(predictions) // columns)
-    width, bars, head = max(2.6 * columns, 5.2), 0.9, 0.5
+    width, bars, head = max(2.6 * columns, 5.2), 1.2 if truths else 0.9, 0.5
     tallest = max(prediction.image.height / prediction.image.width for prediction in predictions)
     photograph = min(2.6, 0.93 * width / columns * tallest)  # no higher than the highest needs
     height = (photograph + bars) * rows
     figure = Figure(figsize=(width, height + head), dpi=150)
-    room = 0.9 * width / columns * _POINTS - _PERCENT  # of a name on its bar
+    room = _LENGTH * 0.9 * width / columns * _POINTS  # of a name on its bar
     heading = plot_text(title, 12, _BOLD * 0.96 * width * _POINTS)
     figure.text(0.02, 1 - 0.3 / (height + head), heading, color=INK, fontsize=12, fontweight='bold', va='center')
     grid = figure.add_gridspec(
@@ -47,11 +48,15 @@ def draw_predictions(file: Path, title: str, predictions: Sequence[Any]) -> None
         axes = figure.add_subplot(grid[2 * row + 1, column])
         top = prediction.classes[:3]
         places = range(len(top))
-        axes.barh(places, [p for _, p in top], color=[RIGHT, *[FAINT] * (len(top) - 1)], height=0.8, alpha=0.35)
+        color = INK if not truths else RIGHT if top[0][0] == truths[i] else WRONG
+        lengths = [_LENGTH * p for _, p in top]
+        axes.barh(places, lengths, color=[color, *[FAINT] * (len(top) - 1)], height=0.8, alpha=0.35)
+        if truths:
+            axes.text(0, -1, plot_text(f'true: {truths[i]}', 9, room), color=INK, fontsize=9, va='center')
         for place, (name, probability) in zip(places, top, strict=True):
             axes.text(0.02, place, plot_text(name, 9, room), color=INK, fontsize=9, va='center')
             axes.text(0.98, place, f'{100 * probability:.0f} %', color=INK, fontsize=9, va='center', ha='right')
-        axes.set(xlim=(0, 1), ylim=(2.6, -0.6), xticks=[], yticks=[])
+        axes.set(xlim=(0, 1), ylim=(2.6, -1.6 if truths else -0.6), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     figure.savefig(file, format='png')
 

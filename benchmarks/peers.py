@@ -123,7 +123,7 @@ def label(axes, place, text, color, sides, taken, written, others):
     """Write a name beside a point. It hides no other name if it can, and few dots. A far one gets a line."""
     found, (x0, y0) = [], axes.transData.transform(place)
     for y, (x, side) in itertools.product((4, -10, -3, 13, -19, 22, -28, 31, -37), sides):
-        at = dict(xytext=(x, y), textcoords='offset points', ha=side, fontsize=8, color=color)
+        at = dict(xytext=(x, y), textcoords='offset points', ha=side, fontsize=9, color=color)
         name = axes.annotate(text, place, **at)
         box = name.get_window_extent()
         name.remove()
@@ -134,7 +134,7 @@ def label(axes, place, text, color, sides, taken, written, others):
         found.append((hidden, len(found), box, at))
     _, _, box, at = min(found)
     written.append(box)
-    leader = dict(arrowstyle='-', color=color, lw=0.6, shrinkB=4) if abs(at['xytext'][1]) > 15 else None
+    leader = dict(arrowstyle='-', color=color, lw=0.6, shrinkB=4) if abs(at['xytext'][1]) > 10 else None
     axes.annotate(text, place, arrowprops=leader, **at)
 
 
@@ -152,7 +152,7 @@ def draw(rows):
         MACs=('macs', 'million MACs an image of 224 px', 1e6),
         parameters=('params', 'million parameters', 1e6))
     for what, (key, unit, scale) in panels.items():
-        figure = Figure(figsize=(8.8, 5.6), dpi=100, layout='constrained')
+        figure = Figure(figsize=(8.8, 6.4), dpi=200, layout='constrained')
         draw_front(figure, [(float(row[key]) / scale, float(row['top1']), row['network']) for row in rows], what, unit)
         with replacing(DOCS / f'choose-{what.lower()}.png') as new:
             figure.savefig(new, format='png')

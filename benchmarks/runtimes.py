@@ -5,7 +5,7 @@ Images and answers are arrays of NumPy.
 import numpy as np
 import torch
 
-__all__ = ['load_executorch', 'load_litert', 'load_ncnn', 'load_onnx', 'load_openvino']
+__all__ = ['load_executorch', 'load_litert', 'load_ncnn', 'load_ncnn_net', 'load_onnx', 'load_openvino', 'run_ncnn']
 
 
 def load_onnx(file):
@@ -44,13 +44,23 @@ def load_litert(file):
 def load_ncnn(folder):
     import ncnn
 
+    net = load_ncnn_net(folder)
+    return lambda image: run_ncnn(net, ncnn.Mat(image[0]))[None]
+
+
+def load_ncnn_net(folder):
+    """The network itself, for `run_ncnn`."""
+    import ncnn
+
     net = ncnn.Net()
     net.opt.num_threads = 1
     net.load_param(f'{folder}/model.ncnn.param')
     net.load_model(f'{folder}/model.ncnn.bin')
+    return net
 
-    def run(image):
-        extractor = net.create_extractor()
-        extractor.input('in0', ncnn.Mat(image[0]))
-        return np.array(extractor.extract('out0')[1])[None]
-    return run
+
+def run_ncnn(net, mat):
+    """The answer to a Mat, which refers to the memory of an image and does not keep it."""
+    extractor = net.create_extractor()
+    extractor.input('in0', mat)
+    return np.array(extractor.extract('out0')[1])

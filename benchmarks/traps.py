@@ -31,7 +31,7 @@ from timm.models import save_for_hf
 
 import timm_mobilenext
 from benchmarks.rounds import measure
-from benchmarks.runtimes import load_executorch, load_onnx
+from benchmarks.runtimes import load_executorch, load_ncnn, load_ncnn_net, load_onnx, run_ncnn
 
 PHOTOGRAPHS = sorted((Path(timm_mobilenext.__file__).parent / 'photographs').glob('*.jpg'))
 SHIPPED, TIMED = 'mobilenext_050.cifar10', 'mobilenext_100'
@@ -57,7 +57,7 @@ def read_cat():
 
 
 def describe(probabilities):
-    names = timm.create_model(SHIPPED).pretrained_cfg['label_names']
+    names = timm.get_pretrained_cfg(SHIPPED).label_names
     return f'{names[probabilities.argmax()]} {probabilities.max():.1%}'
 
 
@@ -92,29 +92,13 @@ def half_weights(folder):
         export('openvino', SHIPPED, folder / name / 'network.xml', *options).with_suffix('.bin')
         for name, options in (('half', ()), ('whole', ('--no-fp16',)))]
     yield 'OpenVINO, weights', 'bytes', *(file.stat().st_size for file in files)
-    import ncnn
-
     images = prepare(SHIPPED)
     expected = compute_logits(images)
     differences = []
     for name, options in (('ncnn_half', ()), ('ncnn_whole', ('--no-fp16',))):
-        net = load_ncnn_net(ncnn, export('ncnn', SHIPPED, folder / name, *options))
-        differences.append(largest([run_ncnn(net, ncnn.Mat(image[0]))[None] for image in images], expected))
+        run = load_ncnn(export('ncnn', SHIPPED, folder / name, *options))
+        differences.append(largest([run(image) for image in images], expected))
     yield 'ncnn, weights', 'difference of a logit', *differences
-
-
-def load_ncnn_net(ncnn, folder):
-    net = ncnn.Net()
-    net.opt.num_threads = 1
-    net.load_param(f'{folder}/model.ncnn.param')
-    net.load_model(f'{folder}/model.ncnn.bin')
-    return net
-
-
-def run_ncnn(net, mat):
-    extractor = net.create_extractor()
-    extractor.input('in0', mat)
-    return np.array(extractor.extract('out0')[1])
 
 
 def strides_and_temporaries(folder):
@@ -124,7 +108,7 @@ def strides_and_temporaries(folder):
     pixels = np.ascontiguousarray(transposed)
     run = load_executorch(export('executorch', SHIPPED, folder / 'network.pte', '--normalize', '--softmax'))
     yield 'ExecuTorch, not copied', 'cat', *(describe(run(image[None])) for image in (transposed, pixels))
-    net = load_ncnn_net(ncnn, export('ncnn', SHIPPED, folder / 'ncnn', '--normalize', '--softmax'))
+    net = load_ncnn_net(export('ncnn', SHIPPED, folder / 'ncnn', '--normalize', '--softmax'))
     mats = ncnn.Mat(transposed), ncnn.Mat(pixels)
     yield 'ncnn, not copied', 'cat', *(describe(run_ncnn(net, mat)) for mat in mats)
     mats = ncnn.Mat(pixels.copy()), ncnn.Mat(pixels)  # nothing else refers to the copy

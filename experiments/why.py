@@ -16,18 +16,20 @@ from experiments.evidence import (
     cifar10,
     details,
     figures,
+    gradient_norms,
     headline,
     lead,
     MODELS,
     PLANNED,
     read_arms,
     SECOND,
+    STATES,
+    STRIDES,
     WHY,
     wide_on_second,
 )
 from experiments.measured import read, redraw, select
 from experiments.report import dress, NARROW, NONE, OURS, plot_effect, plot_means, save, THEIRS
-from timm_mobilenext.analysis.tables import mean_and_spread
 from timm_mobilenext.shared.style import FAINT, INK
 
 DOCS = Path(__file__).parent.parent / 'docs'
@@ -85,14 +87,11 @@ def draw_ends(figure: Figure) -> str:
 
 
 def draw_slopes(figure: Figure) -> str:
-    rows, strides, sides = read(WHY / 'gradients' / 'blocks.csv'), (4, 8, 16, 32), figure.subplots(1, 2, sharey=True)
-    states = ('initial', 'before training'), ('after epoch 8', 'after 8 epochs')
-    for axes, (state, when) in zip(sides, states, strict=True):
-        lines = {}
-        for model, color in zip(MODELS, (OURS, THEIRS), strict=True):
-            own = [mean_and_spread(select(rows, model=model, state=state, stride=s), 'norm_out', True) for s in strides]
-            lines[model] = color, [(mean, mean / spread, mean * spread) for mean, spread in own]
-        plot_means(axes, strides, lines)
+    norms, sides = gradient_norms(), figure.subplots(1, 2, sharey=True)
+    for axes, state, when in zip(sides, STATES, ('before training', 'after 8 epochs'), strict=True):
+        plot_means(axes, STRIDES, {
+            model: (color, [(mean, mean / factor, mean * factor) for mean, factor in norms[model, state]])
+            for model, color in zip(MODELS, (OURS, THEIRS), strict=True)})
         axes.set(yscale='log', xlabel='stride of the blocks', title=when)
         axes.set_yticks((0.01, 0.1, 1), ('0.01', '0.1', '1'))
     sides[0].set_ylabel('norm of the gradient (no unit, log scale)')

@@ -2,6 +2,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import timm
 from timm.models import save_for_hf
 
 import timm_mobilenext
+from timm_mobilenext.classify import demo
 from timm_mobilenext.classify.plots import draw_predictions
 from timm_mobilenext.classify.predict import Prediction
 from timm_mobilenext.cli.main import app, main
@@ -24,8 +26,7 @@ pytestmark = [pytest.mark.tools, pytest.mark.slow]
 
 PHOTOGRAPHS = Path(timm_mobilenext.__file__).parent / 'photographs'
 CLASSES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck']
-# of photographs/README.md
-TRUE = dict(cat='cat', dog='dog', duck='bird', horses='horse', kitten='cat', macaw='bird', moose='deer', owl='bird')
+TRUE = dict(re.findall(r'^\| `(\w+)\.jpg` \| (\w+)', (PHOTOGRAPHS / 'README.md').read_text(encoding='utf-8'), re.M))
 RIGHT = {'cat', 'horses', 'kitten', 'moose'}  # that the shipped network names right
 
 
@@ -55,6 +56,10 @@ def test_shipped_weights_load_with_timm_alone_and_name_photographs(tmp_path):
     with Image.open(tmp_path / 'out.png') as picture:
         picture.load()
         assert picture.width > 1000 and len(picture.convert('RGB').getcolors(2 ** 24)) > 10_000  # photographs are in it
+
+
+def test_demo_knows_what_is_true_of_each_photograph():
+    assert TRUE == demo.PHOTOGRAPHS and set(TRUE) == {file.stem for file in PHOTOGRAPHS.glob('*.jpg')}
 
 
 def test_picture_says_what_is_right(tmp_path):

@@ -19,6 +19,11 @@ def test_two_arms_are_the_t_test_of_scipy():
     assert (effect.low, effect.high) == pytest.approx(known.confidence_interval(0.95))
 
 
+def test_bounds_of_a_deviation():
+    # chi-square of 14 degrees of freedom is 5.629 at 2.5 %, and 26.119 at 97.5 %
+    assert statistics.deviation_bounds(14) == pytest.approx((math.sqrt(14 / 26.119), math.sqrt(14 / 5.629)), rel=1e-4)
+
+
 def test_third_arm_adds_to_the_variance():
     # squares within arms 2 and 2, over 2 + 1 degrees of freedom; one value says nothing of a variance
     pooled = statistics.pool([[1, 2, 3], [4, 6], [5]])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import as_completed, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -199,10 +200,19 @@ def read_log(text: str) -> List[Dict[str, float]]:
     return list(records.values())
 
 
+def describe_processor() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    with suppress(OSError):  # Python's own function has no name on Linux
+        name = re.search(r'^model name\s*:\s*(.+)$', Path('/proc/cpuinfo').read_text(encoding='utf-8'), re.MULTILINE)
+        if name:
+            return name[1]
+    return platform.processor() or platform.machine()
+
+
 def describe_machine() -> Dict[str, str]:
     """The machine, and the versions of torch and timm."""
     return dict(
-        machine=f'{platform.machine()}, 1 thread of {os.cpu_count()}', torch=torch.__version__, timm=timm.__version__)
+        machine=f'{describe_processor()}, 1 thread of {os.cpu_count()}', torch=torch.__version__, timm=timm.__version__)
 
 
 def describe_data(data_dir: Path, counts: Dict[str, int]) -> str:

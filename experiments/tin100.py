@@ -237,7 +237,7 @@ FINALS = (
 CLAIMS = (
     'the first less the second', 'top-1, points', '95% interval', 'p by Holm', 'verdict', 'smallest effect', 'loss',
     '95% interval')
-REPEATS = 'network', 'seed', 'top-1', 'repeated', 'difference'
+REPEATS = 'network', 'seed', 'top-1', 'repeated', 'difference', 'machine of the repeat'
 REPORT = f"""# Tiny ImageNet, {NUM_CLASSES} classes
 
 Made by `python -m experiments.tin100 report` from [runs.csv](runs.csv). The [design](../../experiments/README.md) was
@@ -308,8 +308,13 @@ def describe_table(name: str, rows: List[Row], ended: Ended) -> str:
             '### Runs', make_table(FINALS, (describe_runs(model, ended[model]) for model in trained)),
             '### Claims', make_table(CLAIMS, judge(table, ended))]
     if repeats:
-        parts += ['### Repeats with the same seed', make_table(REPEATS, map(describe_repeat, repeats)), (
-            f'The deviation of a run is {deviation_of_repeats(repeats):.2f} points where the seed is the same.')]
+        parts += ['### Repeats with the same seed', make_table(REPEATS, map(describe_repeat, repeats))]
+        for where in ('the same', 'another'):
+            those = [repeat for repeat in repeats if describe_place(repeat) == where]
+            if those:
+                parts.append(
+                    f'With the same seed on {where} kind of machine, the deviation of a run is'
+                    f' {deviation_of_repeats(those):.2f} points.')
     return '\n\n'.join(parts)
 
 
@@ -382,10 +387,18 @@ def find_repeats(table: Table, rows: List[Row]) -> List[Tuple[Row, Row]]:
     return repeats
 
 
+def describe_place(repeat: Tuple[Row, Row]) -> str:
+    """Whether a run and its repeat ran on the same kind of machine or on another, as the rows name it."""
+    first, second = repeat
+    return 'the same' if first['machine'] == second['machine'] else 'another'
+
+
 def describe_repeat(repeat: Tuple[Row, Row]) -> Tuple:
     """A run and its repeat, side by side."""
     first, second = (float(row['top1']) for row in repeat)
-    return f'`{repeat[0]["model"]}`', repeat[0]['seed'], f'{first:.2f}', f'{second:.2f}', f'{second - first:+.2f}'
+    return (
+        f'`{repeat[0]["model"]}`', repeat[0]['seed'], f'{first:.2f}', f'{second:.2f}', f'{second - first:+.2f}',
+        describe_place(repeat))
 
 
 def deviation_of_repeats(repeats: List[Tuple[Row, Row]]) -> float:

@@ -2,8 +2,9 @@
 import csv
 import re
 import runpy
+import statistics
 from pathlib import Path
-from typing import List, Set
+from typing import Dict, List, Set, Tuple
 from urllib.parse import unquote
 
 import pytest
@@ -67,6 +68,18 @@ def test_table_to_choose_by_is_that_of_the_rows():
     page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
     assert [row for row in table.splitlines() if row not in page] == []
     assert page.count('\n| `') == table.count('\n| `')
+
+
+def test_times_in_a_browser_are_those_of_the_rows():
+    rounds: Dict[str, List[Tuple[float, ...]]] = {}
+    with (ROOT / 'benchmarks' / 'web.csv').open() as f:
+        for row in csv.DictReader(f):
+            rounds.setdefault(row['network'], []).append(tuple(
+                float(row[key]) for key in ('first_answer_ms', 'loading_ms', 'first_run_ms', 'later_run_ms')))
+    page = (ROOT / 'web' / 'README.md').read_text(encoding='utf-8')
+    for network, times in rounds.items():
+        first, loading, ran, later = map(statistics.median, zip(*times, strict=True))
+        assert f'| {network} | {first:.0f} | {loading:.0f} | {ran:.0f} | {later:.1f} |\n' in page
 
 
 def test_page_of_public_names_has_not_drifted():

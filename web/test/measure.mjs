@@ -1,32 +1,38 @@
-// Times the page as it is, and with another runtime or network: node test/measure.mjs [int8.onnx]
-import {readFile, writeFile, mkdtemp, rm} from 'node:fs/promises';
-import {tmpdir} from 'node:os';
+// Times the page as it is, and with another runtime or network: node test/measure.mjs int8.onnx ../benchmarks/web.csv
+import {mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
+import {cpus, tmpdir} from 'node:os';
 import {join} from 'node:path';
 
 import {start, waitForAnswer} from './browser.mjs';
 import {serve} from './server.mjs';
 
+const [int8, csv] = process.argv.slice(2);
 const ROUNDS = 7;
 const PAGE = new URL('../../build/web', import.meta.url).pathname;
-const RUNTIME = new URL('../node_modules/onnxruntime-web/dist', import.meta.url).pathname;
+const RUNTIME = new URL('../node_modules/onnxruntime-web', import.meta.url).pathname;
 const BUNDLE = '/ort/ort.wasm.bundle.min.mjs';
 const BINARY = '/ort/ort-wasm-simd-threaded.wasm';
 
 const folder = await mkdtemp(join(tmpdir(), 'measure-'));
 const webgpu = join(folder, 'network.js');
 await writeFile(webgpu, (await readFile(join(PAGE, 'network.js'), 'utf8')).replace("['wasm']", "['webgpu']"));
-const larger = {[BUNDLE]: join(RUNTIME, 'ort.webgpu.bundle.min.mjs'), [BINARY]: join(RUNTIME, 'ort-wasm-simd-threaded.asyncify.wasm')};
-const variants = {
-  'float32, wasm': {},
-  ...process.argv[2] && {'int8, wasm': {'/classifier.onnx': process.argv[2]}},
-  'float32, wasm of the WebGPU build': larger,
-  'float32, WebGPU in software': {...larger, '/network.js': webgpu},
+const larger = {
+  [BUNDLE]: join(RUNTIME, 'dist/ort.webgpu.bundle.min.mjs'),
+  [BINARY]: join(RUNTIME, 'dist/ort-wasm-simd-threaded.asyncify.wasm'),
+};
+const networks = {
+  'float32, WebAssembly': {},
+  'int8, WebAssembly': {'/classifier.onnx': int8},
+  'float32, WebAssembly of the WebGPU build': larger,
+  'float32, WebGPU in software (SwiftShader)': {...larger, '/network.js': webgpu},
 };
 
 const browser = await start('--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan');
-const times = {};
-for (let round = 0; round < ROUNDS; round++) {
-  for (const [name, instead] of Object.entries(variants)) { // in turns, so that a busy machine is so for all
+const {version} = JSON.parse(await readFile(join(RUNTIME, 'package.json'), 'utf8'));
+const about = [browser.version(), version, cpus()[0].model];
+const rows = [['network', 'round', 'first_answer_ms', 'loading_ms', 'first_run_ms', 'later_run_ms', 'chromium', 'onnxruntime_web', 'machine']];
+for (let round = 1; round <= ROUNDS; round++) {
+  for (const [name, instead] of Object.entries(networks)) { // in turns, so that a busy machine is so for all
     const server = await serve(PAGE, instead);
     const context = await browser.newContext({serviceWorkers: 'block'});
     context.setDefaultTimeout(120_000); // WebGPU in software is slow
@@ -42,22 +48,16 @@ for (let round = 0; round < ROUNDS; round++) {
       const network = await loadNetwork('classifier');
       const answers = [];
       for (let i = 0; i < 50; i++) answers.push(await classify(network, bitmap));
-      const median = (what) => answers.map((one) => one[what]).sort((a, b) => a - b)[25];
-      return [median('preparing'), median('running')];
-    }).catch((error) => [NaN, error.message]);
-    const [loaded, , ran] = [...once.matchAll(/([\d.]+) ms/g)].map((match) => Number(match[1]));
-    (times[name] ??= []).push({answer, first: 1000 * Number(first.match(/[\d.]+/)?.[0]), loaded, ran, prepares: later[0], runs: later[1]});
+      return answers.map(({running}) => running).sort((a, b) => a - b)[25];
+    });
+    const [loaded, , ran] = [...once.matchAll(/([\d.]+) ms/g)].map((match) => match[1]);
+    rows.push([name, round, Math.round(1000 * first.match(/[\d.]+/)[0]), loaded, ran, later.toFixed(2), ...about]);
+    console.log(...rows.at(-1).slice(0, 6), answer.split('\n')[0]);
     await context.close();
     await server.close();
   }
 }
 await browser.close();
 await rm(folder, {recursive: true});
-console.log(`medians of ${ROUNDS} rounds, in ms`);
-console.table(Object.fromEntries(Object.entries(times).map(([name, rounds]) => {
-  const median = (key) => Number(rounds.map((one) => one[key]).sort((a, b) => a - b)[ROUNDS >> 1]?.toFixed?.(1));
-  return [name, {
-    'first answer': median('first'), loading: median('loaded'), 'first run': median('ran'), 'later runs': median('runs'),
-    'later preparing': median('prepares'), answer: rounds[0].answer.slice(0, 40),
-  }];
-})));
+const quote = (value) => (/[",]/.test(value) ? `"${value}"` : value);
+await writeFile(csv, rows.map((row) => `${row.map(quote).join()}\n`).join(''));

@@ -53,7 +53,7 @@ def main():
         folder = Path(temporary, 'digits')
         write_digits(folder)
         for scheme in SCHEMES:
-            results = [top1(folder, scheme, seed, args.epochs, args.img_size) for seed in range(args.seeds)]
+            results = [round(top1(folder, scheme, seed, args.epochs, args.img_size), 2) for seed in range(args.seeds)]
             rows += [(scheme, seed, f'{result:.2f}') for seed, result in enumerate(results)]
             print(
                 f'{scheme:15} mean {statistics.mean(results):6.2f} %   each',

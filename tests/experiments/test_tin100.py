@@ -134,7 +134,20 @@ def test_report_of_the_headline(tmp_path, call):
     assert [line for line in text.splitlines() if '8 of 8' in line][0].split(' | ')[1:3] == ['authors', '0.3']
     assert '52.56 ± 0.42 | 2.372 | 53.56 ± 0.42 | 40 |' in text  # repeats are not runs
     assert text.count('| +0.20 |') == 3
-    assert 'The deviation of a run is 0.14 points where the seed is the same.' in text  # 0.2 by the root of 2
+    on_same = 'With the same seed on the same kind of machine, the deviation of a run is 0.14 points.'
+    assert on_same in text and 'on another kind' not in text  # 0.2 by the root of 2
+
+
+def test_repeats_on_another_machine_stand_apart(tmp_path, call):
+    rows = pilot_rows('headline')
+    finals = final_rows('headline', rows, headline_top1)
+    repeated = next(final for final in finals if final['repeat'] == '1')
+    repeated.update(machine='another processor', top1=str(float(repeated['top1']) + 0.8))
+    write_rows(tmp_path / 'runs.csv', rows + finals)
+    text = call(tin100, 'report', '--results', tmp_path)
+    assert [text.count(f'| {change} |') for change in ('+0.20 | the same', '+1.00 | another')] == [2, 1]
+    assert 'With the same seed on the same kind of machine, the deviation of a run is 0.14 points.' in text
+    assert 'With the same seed on another kind of machine, the deviation of a run is 0.71 points.' in text
 
 
 def test_no_verdict_before_the_last_run(tmp_path, call):

@@ -9,6 +9,10 @@ from urllib.parse import unquote
 
 import pytest
 
+import timm
+
+from timm_mobilenext.shared.counts import count
+
 pytestmark = pytest.mark.tools
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +72,19 @@ def test_table_to_choose_by_is_that_of_the_rows():
     page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
     assert [row for row in table.splitlines() if row not in page] == []
     assert page.count('\n| `') == table.count('\n| `')
+
+
+COUNTS = re.compile(r'`(mobilene\w+)` \|(?:[^|\n]*\|){0,2}? ([\d.]+M|[\d,]{7,}) \| ([\d.]+M) \|')
+
+
+@pytest.mark.parametrize('page, number', [('README.md', 10), ('docs/models.md', 17)])
+def test_networks_have_the_counts_of_the_page(page, number):
+    found = COUNTS.findall((ROOT / page).read_text(encoding='utf-8'))
+    assert len(found) == number
+    for name, params, macs in found:
+        counts = count(timm.create_model(name, device='meta'), (3, 224, 224))
+        shown = f'{counts["params"] / 1e6:.2f}M' if params.endswith('M') else f'{counts["params"]:,}'
+        assert (params, macs) == (shown, f'{counts["macs"] / 1e6:.1f}M'), name
 
 
 def test_times_in_a_browser_are_those_of_the_rows():

@@ -8,7 +8,7 @@ import pytest
 
 import timm
 
-from experiments.runs import write_rows
+from experiments.runs import read_rows, write_rows
 
 tin100 = pytest.importorskip('experiments.tin100', reason='needs scipy and matplotlib, of the extra demo')
 stats = pytest.importorskip('scipy.stats')
@@ -256,3 +256,18 @@ def test_report_on_changed_networks(tmp_path, call):
     costs = {tuple(cells(text, f'`{model}`')[1:3]) for model in tin100.TABLES['shortcut'].models}
     assert len(costs) == 1
     assert cells(text, '`narrow_050` less `wide_050_10`')[1] == '+0.00'
+
+
+def test_page_of_models_has_what_attention_came_to():
+    rows = read_rows(tin100.RESULTS / 'runs.csv')
+    report = tin100.describe(rows).partition('## attention')[2]
+    page = (tin100.RESULTS.parent.parent / 'docs' / 'models.md').read_text(encoding='utf-8')
+    for arm in tin100.TABLES['attention'].arms:
+        start = f'| `{arm.model}` | authors'
+        run = next(line for line in report.splitlines() if line.startswith(start) and '6 of 6' in line)
+        top1, minutes = (run.split(' | ')[column] for column in (4, 7))
+        shown = next(line for line in page.splitlines() if line.startswith(f'| `{arm.model}` | {top1} |'))
+        assert shown.endswith(f' | {minutes}')
+        if arm.model != 'mobilenext_050':
+            _, difference, interval, *_ = cells(report, f'`{arm.model}` less')
+            assert f' | {difference} ({interval}) | ' in shown

@@ -20,6 +20,24 @@ def test_figures_stand_in_their_page(words, value):
     assert numbers and all(re.search(rf'(?<![\d.]){re.escape(number)}(?![\d.]*\d)', words) for number in numbers)
 
 
+def test_readme_has_these_effects_in_their_rows():
+    readme = (why.DOCS.parent / 'README.md').read_text(encoding='utf-8')
+    equal, narrow = ([line for line in readme.splitlines() if line.startswith(start)] for start in (
+        '| 2 points better than MobileNetV2', '| a wide shortcut is'))
+    assert [len(equal), len(narrow)] == [1, 1]
+    effect, runs = evidence.headline()
+    arms = evidence.read_arms()
+    pairs = [('wide', 'narrow'), ('wide-050', 'narrow-050')]
+    for row, shown in [
+            (equal, f'{effect.mean:+.2f} points ([{runs} runs]'), (equal, f'{effect.low:+.2f} to {effect.high:+.2f}.'),
+            (equal, f'a lead of {evidence.smallest_effect(effect.error, effect.freedom):.2f} points'),
+            *((equal, f'{100 * (ratio - 1):.0f} % more {what}') for what, ratio in evidence.costs().items()
+              if what != 'MACs'),
+            *((equal, part) for part in evidence.show(evidence.cifar10()).split(', ')),
+            *((narrow, part) for part in evidence.show(evidence.lead(arms, *pairs)).split(', '))]:
+        assert shown in row[0]
+
+
 def test_effects_of_the_page():
     shown = evidence.show(evidence.cifar10()).partition(' points, ')
     assert f'{shown[0]} ({shown[2]})' in WORDS

@@ -155,3 +155,11 @@ def details() -> Iterator[Tuple[str, str]]:
     yield 'after less both depthwise convolutions, by all six pairs', show(lead(first, ('after', 'wide')))
     yield 'before less both, by all six pairs', show(lead(first, ('before', 'wide')))
     yield 'before less both, on the second machine', show(lead(second, ('before', 'wide'), seeds=SECOND))
+    yield 'wide less narrow at width 0.35, three seeds', show(lead(first, ('wide', 'narrow'), seeds=(1, 2, 3)))
+    blocks, confusion = (read(WHY / 'gradients' / f'{name}.csv') for name in ('blocks', 'confusion'))
+    for model in MODELS:
+        losses = mean_and_spread(select(blocks, model=model, state=STATES[1]), 'loss')
+        yield f'loss of {model} after training', '{:.3f} ± {:.3f}'.format(*losses)
+        for state in STATES:
+            least = mean_and_spread(select(confusion, model=model, state=state, group='all'), 'confusion')
+            yield f'confusion of {model}, {state}', '{:.3f} ± {:.3f}'.format(*least)

@@ -79,23 +79,24 @@ def keep(file: str, name: str, arguments: List[str], training: Training, **figur
 
 def run_demo(output: Path) -> None:
     """Run the demo with each seed that has no row."""
+    rows = read_rows(RESULTS / 'demo.csv')
     for seed in DEMO_SEEDS:
-        arguments = ['demo', '--seed', str(seed)]
-        if find_row(read_rows(RESULTS / 'demo.csv'), f'seed{seed}', arguments):
+        name, arguments = f'seed{seed}', ['demo', '--seed', str(seed)]
+        if find_row(rows, name, arguments):
             continue
-        make_folder(output)
-        training = start(output, ['-m', 'timm_mobilenext', *arguments, '--output', str(output / 'demo')])
-        found = DEMO_TOP1.search((training.folder / 'train.log').read_text())
+        folder = output / name
+        make_folder(folder)
+        training = start(folder, ['-m', 'timm_mobilenext', *arguments, '--output', str(folder / 'demo')])
+        found = DEMO_TOP1.search((folder / 'train.log').read_text())
         assert found, 'the demo printed no top-1'
-        keep('demo.csv', f'seed{seed}', arguments, training, raw=float(found[1]), ema=float(found[2]))
+        keep('demo.csv', name, arguments, training, raw=float(found[1]), ema=float(found[2]))
 
 
-def plan() -> Iterator[Tuple[str, Start, List[str]]]:
-    """Names, starts and arguments of all fine-tunings, a start's seeds one after the other."""
-    for begun in STARTS:
-        for seed in SEEDS:
-            arguments = [*RECIPE.split(), *begun.arguments.split(), '--lr', begun.lr, '--seed', str(seed)]
-            yield f'{begun.name}-lr{begun.lr}-seed{seed}', begun, arguments
+def plan(begun: Start) -> Iterator[Tuple[str, List[str]]]:
+    """Names and arguments of the fine-tunings from a start, one for each seed."""
+    for seed in SEEDS:
+        arguments = [*RECIPE.split(), *begun.arguments.split(), '--lr', begun.lr, '--seed', str(seed)]
+        yield f'{begun.name}-lr{begun.lr}-seed{seed}', arguments
 
 
 def fine_tune(script: Path, output: Path) -> None:
@@ -105,25 +106,27 @@ def fine_tune(script: Path, output: Path) -> None:
     frozen = re.search(r'```python\n(# frozen\.py.*?)```', PAGE.read_text(encoding='utf-8'), re.DOTALL)
     assert frozen, f'{PAGE} has no frozen.py'
     (output / 'frozen.py').write_text(frozen[1])
-    os.environ['PYTHONPATH'] = str(output.resolve())  # where train.py finds it
-    for name, _, arguments in plan():
-        if not find_row(read_rows(RESULTS / 'fine_tuning.csv'), name, arguments):
+    paths = os.pathsep.join(filter(None, (str(output.resolve()), os.environ.get('PYTHONPATH'))))
+    rows = read_rows(RESULTS / 'fine_tuning.csv')
+    for name, arguments in (run for begun in STARTS for run in plan(begun)):
+        if not find_row(rows, name, arguments):
             folder = output / name
             make_folder(folder)
             training = start(folder, [
-                '-P', str(script), '--data-dir', str(data_dir), *arguments, '--output', str(folder)])
+                '-P', str(script), '--data-dir', str(data_dir), *arguments, '--output', str(folder)], PYTHONPATH=paths)
             keep('fine_tuning.csv', name, arguments, training, top1=training.epochs()[-1]['top1'])
 
 
 def make_tables(demo: List[Row], fine_tuning: List[Row]) -> List[str]:
     """Both tables of the page, in Markdown."""
     seeds = [(row['name'].removeprefix('seed'), f'{row["raw"]} %', f'{row["ema"]} %') for row in demo]
-    found = {begun: [
-        float(row['top1']) for name, of, arguments in plan() if of == begun
-        if (row := find_row(fine_tuning, name, arguments))] for begun in STARTS}
-    return [make_table(DEMO, seeds), make_table(FINE_TUNED, (
-        (begun.weights, begun.lr, begun.trained, f'{mean_and_deviation(top1)} %') for begun, top1 in found.items()
-        if top1))]
+    starts = []
+    for begun in STARTS:
+        found = [find_row(fine_tuning, *run) for run in plan(begun)]
+        top1 = [float(row['top1']) for row in found if row]
+        if top1:
+            starts.append((begun.weights, begun.lr, begun.trained, f'{mean_and_deviation(top1)} %'))
+    return [make_table(DEMO, seeds), make_table(FINE_TUNED, starts)]
 
 
 def main() -> None:

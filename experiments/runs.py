@@ -140,15 +140,20 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def start(folder: Path, arguments: Sequence[str]) -> Training:
+def start(folder: Path, arguments: Sequence[str], **environment: str) -> Training:
     """Run Python on one thread in a process of its own, until it ends. train.log gets what it prints.
+
+    Args:
+        folder: Folder for the log.
+        arguments: Arguments of Python.
+        **environment: Variables that the process has beside those of this one.
 
     Raises:
         SystemExit: It failed. The message names the log.
     """
     started = perf_counter()
     with open(folder / 'train.log', 'w') as log, subprocess.Popen(
-            [sys.executable, *arguments], env={**os.environ, **ENVIRONMENT}, stdout=log,
+            [sys.executable, *arguments], env={**os.environ, **ENVIRONMENT, **environment}, stdout=log,
             stderr=subprocess.STDOUT) as process:
         try:
             _, status, usage = os.wait4(process.pid, 0)  # has the CPU time of this process and its loaders alone

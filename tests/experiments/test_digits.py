@@ -23,7 +23,6 @@ print(f'Test: [  5/5]  Time: 0.1 (0.1)  Loss: 1.0 ( 1.25)  Acc@1: 50.0 ( 4{seed}
 @pytest.mark.skipif(sys.version_info < (3, 11), reason='python -P needs Python 3.11')
 def test_fine_tunings_leave_rows_once(tmp_path, call, monkeypatch):
     monkeypatch.setattr(digits, 'RESULTS', tmp_path / 'results')
-    monkeypatch.setenv('PYTHONPATH', '')
     (tmp_path / 'train.py').write_text(TRAIN)
     arguments = digits, 'fine-tune', '--timm', tmp_path, '--output', tmp_path / 'output'
     assert call(*arguments).count('top1') == len(digits.STARTS) * len(digits.SEEDS)

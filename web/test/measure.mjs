@@ -7,6 +7,10 @@ import {start, waitForAnswer} from './browser.mjs';
 import {serve} from './server.mjs';
 
 const [int8, csv] = process.argv.slice(2);
+if (!csv) {
+  console.error('Two files are needed, int8.onnx to read and a CSV to write: node test/measure.mjs int8.onnx ../benchmarks/web.csv');
+  process.exit(2);
+}
 const ROUNDS = 7;
 const PAGE = new URL('../../build/web', import.meta.url).pathname;
 const RUNTIME = new URL('../node_modules/onnxruntime-web', import.meta.url).pathname;

@@ -1,10 +1,8 @@
 """Links in the texts lead to files and headings that are there, and pages that are made of something agree with it."""
-import csv
 import re
 import runpy
-import statistics
 from pathlib import Path
-from typing import Dict, List, Set, Tuple
+from typing import List, Set
 from urllib.parse import unquote
 
 import pytest
@@ -65,15 +63,6 @@ def test_links_are_found():
     assert {'docs/demo.png', 'docs/models.md'} <= set(find_links(ROOT / 'README.md'))
 
 
-def test_table_to_choose_by_is_that_of_the_rows():
-    peers = pytest.importorskip('benchmarks.peers', reason='needs onnxruntime, of the extra onnx')
-    with (ROOT / 'benchmarks' / 'peers.csv').open() as f:
-        table = peers.tabulate(list(csv.DictReader(f)))
-    page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
-    assert [row for row in table.splitlines() if row not in page] == []
-    assert page.count('\n| `') == table.count('\n| `')
-
-
 COUNTS = re.compile(r'`(mobilene\w+)` \|(?:[^|\n]*\|){0,2}? ([\d.]+M|[\d,]{7,}) \| ([\d.]+M) \|')
 
 
@@ -85,18 +74,6 @@ def test_networks_have_the_counts_of_the_page(page, number):
         counts = count(timm.create_model(name, device='meta'), (3, 224, 224))
         shown = f'{counts["params"] / 1e6:.2f}M' if params.endswith('M') else f'{counts["params"]:,}'
         assert (params, macs) == (shown, f'{counts["macs"] / 1e6:.1f}M'), name
-
-
-def test_times_in_a_browser_are_those_of_the_rows():
-    rounds: Dict[str, List[Tuple[float, ...]]] = {}
-    with (ROOT / 'benchmarks' / 'web.csv').open() as f:
-        for row in csv.DictReader(f):
-            rounds.setdefault(row['network'], []).append(tuple(
-                float(row[key]) for key in ('first_answer_ms', 'loading_ms', 'first_run_ms', 'later_run_ms')))
-    page = (ROOT / 'web' / 'README.md').read_text(encoding='utf-8')
-    for network, times in rounds.items():
-        first, loading, ran, later = map(statistics.median, zip(*times, strict=True))
-        assert f'| {network} | {first:.0f} | {loading:.0f} | {ran:.0f} | {later:.1f} |\n' in page
 
 
 def test_page_of_public_names_has_not_drifted():

@@ -20,7 +20,7 @@ from experiments.statistics import (
     stratified_effect,
     unpaired_effect,
 )
-from timm_mobilenext.analysis.tables import mean_and_spread
+from timm_mobilenext.analysis.tables import mean_and_spread, Rows
 from timm_mobilenext.shared.counts import count
 
 RESULTS = Path(__file__).parent.parent / 'results'
@@ -107,6 +107,14 @@ def gradient_norms() -> Dict[Tuple[str, str], List[Tuple[float, float]]]:
         for model in MODELS for state in STATES}
 
 
+def numbers(blocks: Rows, model: str, stride: float) -> float:
+    """How many numbers a batch has between two blocks at a stride, in the geometric mean of the blocks."""
+    norm, number = (
+        mean_and_spread(select(blocks, model=model, state=STATES[0], stride=stride), key, True)[0]
+        for key in ('norm_out', 'rms_out'))
+    return (norm / number) ** 2
+
+
 def show(effect: Effect) -> str:
     return f'{effect.mean:+.2f} points, {effect.low:+.2f} to {effect.high:+.2f}'
 
@@ -157,6 +165,9 @@ def details() -> Iterator[Tuple[str, str]]:
     yield 'before less both, on the second machine', show(lead(second, ('before', 'wide'), seeds=SECOND))
     yield 'wide less narrow at width 0.35, three seeds', show(lead(first, ('wide', 'narrow'), seeds=(1, 2, 3)))
     blocks, confusion = (read(WHY / 'gradients' / f'{name}.csv') for name in ('blocks', 'confusion'))
+    ours, theirs = ([numbers(blocks, model, stride) for stride in STRIDES] for model in MODELS)
+    ratios = [first / second for first, second in zip(ours, theirs, strict=True)]
+    yield 'numbers between blocks, MobileNeXt by MobileNetV2', f'{min(ratios):.1f} to {max(ratios):.1f}'
     for model in MODELS:
         losses = mean_and_spread(select(blocks, model=model, state=STATES[1]), 'loss')
         yield f'loss of {model} after training', '{:.3f} ± {:.3f}'.format(*losses)

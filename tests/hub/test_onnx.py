@@ -116,8 +116,10 @@ def test_timm_and_transformers_read_the_repository(pushed, images):
     reason='needs Node and transformers.js: make test-js installs it')
 @pytest.mark.parametrize('dtype, exact', [('default', 1e-5), ('fp32', 1e-5), ('fp16', 2e-3), ('int8', 0.1)])
 def test_transformers_js(dtype, exact, pushed, images, tmp_path):
-    """It gives a photograph timm's class, and an image that need not be resized timm's probabilities."""
+    """It gives photographs timm's classes, and an image that need not be resized timm's probabilities."""
     hub, env, model, _ = pushed
+    if dtype != 'int8':  # which has another class for the owl
+        images = [*sorted(PHOTOGRAPHS.glob('*.jpg')), images[-1]]
     result = subprocess.run(
         ['node', JS / 'classify.mjs', f'{hub.url}/', REPO, tmp_path, dtype, *images], env=env, capture_output=True,
         text=True, timeout=120)
@@ -129,7 +131,7 @@ def test_transformers_js(dtype, exact, pushed, images, tmp_path):
         probabilities = torch.tensor([answer[name] for name in names])
         assert probabilities.argmax() == expected.argmax()
         # sharp's filter for resizing is not PIL's
-        limit = exact if image.suffix == '.png' else 0.03 + exact
+        limit = exact if image.suffix == '.png' else 0.08 + exact
         assert (probabilities - expected).abs().max() < limit
 
 

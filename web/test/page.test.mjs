@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import {mkdtemp, readFile, rm, writeFile} from 'node:fs/promises';
+import {mkdtemp, readdir, readFile, rm, stat, writeFile} from 'node:fs/promises';
 import {createRequire} from 'node:module';
 import {cpus, loadavg, tmpdir} from 'node:os';
 import {join} from 'node:path';
 import {after, before, describe, test} from 'node:test';
+import {gzipSync} from 'node:zlib';
 
 import {start, waitForAnswer} from './browser.mjs';
 import {resize} from '../page/resize.js';
@@ -399,6 +400,24 @@ describe('for everyone', () => {
       await give(page, made('notes.txt'));
       await check();
     }
+  });
+
+  test('it is as large as its README says', async (t) => {
+    const readme = (await readFile(new URL('../README.md', import.meta.url), 'utf8')).replace(/\s+/g, ' ');
+    const sum = (sizes) => (sizes.reduce((one, other) => one + other) / 1e6).toFixed(0);
+    const entries = await readdir(PAGE, {recursive: true});
+    const whole = sum((await Promise.all(entries.map((name) => stat(join(PAGE, name)))))
+      .map((entry) => (entry.isFile() ? entry.size : 0)));
+    const {requests} = await open(t, {serviceWorkers: 'block'}); // which saves all files after the answer
+    const paths = new Set(requests.map((url) => url.slice(server.url.length).split('?')[0] || 'index.html'));
+    const asked = await Promise.all([...paths].map((path) => readFile(join(PAGE, path))));
+    const [plain, packed] = [(file) => file.length, (file) => gzipSync(file).length].map((size) => sum(asked.map(size)));
+    const builds = await Promise.all(['asyncify.wasm', 'wasm'].map((name) => stat(
+      new URL(`../node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.${name}`, import.meta.url))));
+    const [webgpu, wasm] = builds.map(({size}) => (size / 1e6).toFixed(1));
+    assert.ok(readme.includes(`of ${webgpu} MB instead of ${wasm}`), `ONNX Runtime has ${webgpu} and ${wasm} MB`);
+    assert.ok(readme.includes(`writes build/web, ${whole} MB`), `the folder has ${whole} MB`);
+    assert.ok(readme.includes(`${plain} MB before the first answer, which is ${packed} MB`), `${plain} and ${packed} MB`);
   });
 
   test('the first answer comes within two seconds', async (t) => {

@@ -304,9 +304,10 @@ def describe_table(name: str, rows: List[Row], ended: Ended) -> str:
         f'## {name}', make_table(NETWORKS, map(describe_network, known)),
         '### Pilots', make_table(PILOTED, describe_pilots(table, rows))]
     if trained:
-        parts += [
-            '### Runs', make_table(FINALS, (describe_runs(model, ended[model]) for model in trained)),
-            '### Claims', make_table(CLAIMS, judge(table, ended))]
+        parts += ['### Runs', make_table(FINALS, (describe_runs(model, ended[model]) for model in trained))]
+        if len({row['machine'] for model in trained for row in ended[model]}) > 1:
+            parts.append('These runs are of more than one kind of machine, so their minutes do not compare.')
+        parts += ['### Claims', make_table(CLAIMS, judge(table, ended))]
     if repeats:
         parts += ['### Repeats with the same seed', make_table(REPEATS, map(describe_repeat, repeats))]
         for where in ('the same', 'another'):

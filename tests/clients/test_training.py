@@ -1,4 +1,4 @@
-"""Tools that train a network, or note how it is trained: white blood cells, on tiles of which 73 % have none."""
+"""Tools that train a network, or note how it is trained: white blood cells, on tiles of which most have none."""
 import pytest
 from runs import SKIP, TIMM_REPO
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from authors import load_golden
-from helpers import randomize
+from helpers import randomize, ROOT
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.models.detection.ssd import SSD
@@ -379,3 +379,13 @@ def test_counts_macs_and_parameters():
         macs += 128 * 6 * (81 + 4)
         body = timm.create_model(model.backbone.name, num_classes=0, global_pool='')
         assert counts['macs'] == macs + count(body, (3, 320, 320))['macs']
+
+
+def test_counts_of_the_page():
+    page = (ROOT / 'docs' / 'detection.md').read_text(encoding='utf-8')
+    for backbone in 'mobilenext_100', 'mobilenetv2_100', 'mobilenext_075', 'mobilenetv2_075':
+        cells = []
+        for preset in 'coco', 'voc':
+            counts = create_ssdlite(backbone, preset=preset).count()
+            cells.append(f'{counts["params"] / 1e6:.2f}M, {counts["macs"] / 1e6:.0f}M')
+        assert f'| `{backbone}` | {" | ".join(cells)} |' in page

@@ -148,6 +148,11 @@ def test_repeats_on_another_machine_stand_apart(tmp_path, call):
     assert [text.count(f'| {change} |') for change in ('+0.20 | the same', '+1.00 | another')] == [2, 1]
     assert 'With the same seed on the same kind of machine, the deviation of a run is 0.14 points.' in text
     assert 'With the same seed on another kind of machine, the deviation of a run is 0.71 points.' in text
+    apart = 'These runs are of more than one kind of machine, so their minutes do not compare.'
+    assert apart not in text  # of the runs themselves
+    finals[0].update(machine='another processor')
+    write_rows(tmp_path / 'runs.csv', rows + finals)
+    assert apart in call(tin100, 'report', '--results', tmp_path)
 
 
 def test_no_verdict_before_the_last_run(tmp_path, call):

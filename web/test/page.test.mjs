@@ -90,10 +90,12 @@ describe('the same as in Python', () => {
     const files = await Promise.all(Object.keys(expected.logits).map(async (name) => (photographs.includes(name)
       ? [name, await readFile(join(PAGE, 'photographs', name), 'base64'), await readFile(made(`${name}.rgba`), 'base64')]
       : [name, await readFile(made(name), 'base64'), ''])));
-    for (const {name, logits, off} of await answerFiles(page, files)) {
+    const answers = await answerFiles(page, files);
+    const limit = answers.every(({off}) => off === 0) ? 1e-5 : 1e-2; // of a browser that decodes otherwise than PIL
+    for (const {name, logits, off} of answers) {
       const worst = difference(logits, expected.logits[name]);
       t.diagnostic(`${name}: logits off by ${worst.toExponential(1)}${photographs.includes(name) ? `, decoded pixels by ${off}` : ''}`);
-      assert.ok(worst < 1e-2, `${name}: logits are off by ${worst}`);
+      assert.ok(worst < limit, `${name}: logits are off by ${worst}`);
       assert.equal(top(logits), top(expected.logits[name]));
     }
   });

@@ -9,7 +9,7 @@ import numpy as np
 import timm
 
 from experiments.measured import read, select
-from experiments.runs import read_rows, Row
+from experiments.runs import describe_place, read_rows, Row
 from experiments.statistics import (
     deviation_bounds,
     Effect,
@@ -79,8 +79,7 @@ def repeats() -> Dict[str, List[Tuple[float, float]]]:
     pairs: Dict[str, List[Tuple[float, float]]] = {'the same': [], 'another': []}
     for second in finals(repeat=1):
         first = firsts[second['model'], second['seed']]
-        where = 'the same' if first['machine'] == second['machine'] else 'another'
-        pairs[where].append((float(first['top1']), float(second['top1'])))
+        pairs[describe_place((first, second))].append((float(first['top1']), float(second['top1'])))
     return pairs
 
 

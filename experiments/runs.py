@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence
+from typing import Any, Callable, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -236,6 +236,12 @@ def read_rows(file: Path) -> List[Row]:
 def find_row(rows: Sequence[Row], name: str, arguments: Sequence[str]) -> Optional[Row]:
     """The row of a run, if it has ended with these very arguments."""
     return next((row for row in rows if (row['name'], row['arguments']) == (name, shlex.join(arguments))), None)
+
+
+def describe_place(repeat: Tuple[Row, Row]) -> str:
+    """Whether a run and its repeat ran on the same kind of machine or on another, as the rows name it."""
+    first, second = repeat
+    return 'the same' if first['machine'] == second['machine'] else 'another'
 
 
 def write_rows(file: Path, rows: Sequence[Dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from experiments.report import break_options, describe_costs, describe_machines,
 from experiments.runs import (
     add_row,
     describe_machine,
+    describe_place,
     draw_network,
     find_row,
     find_script,
@@ -386,12 +387,6 @@ def find_repeats(table: Table, rows: List[Row]) -> List[Tuple[Row, Row]]:
         if run.repeat and first and second:
             repeats.append((first, second))
     return repeats
-
-
-def describe_place(repeat: Tuple[Row, Row]) -> str:
-    """Whether a run and its repeat ran on the same kind of machine or on another, as the rows name it."""
-    first, second = repeat
-    return 'the same' if first['machine'] == second['machine'] else 'another'
 
 
 def describe_repeat(repeat: Tuple[Row, Row]) -> Tuple:

@@ -135,7 +135,7 @@ def test_speed():
     for first, model, *figures in found:
         engine = re.sub('^the same', 'eager', first).replace('exported ', '') or engine
         model = model.replace('`', '').replace('reparameterize_model', 'reparameterized')
-        assert (engine, model, tuple(figures)) == (engine, model, rows[engine, model])
+        assert tuple(figures) == rows[engine, model], (engine, model)
 
 
 def test_partial_shortcut():
@@ -176,8 +176,7 @@ def test_start_up():
 
 def test_traps():
     rows = {(row['what'], row['figure']): (row['trap'], row['way_out']) for row in read('traps')}
-    texts = {row[0]: row[1] + ' ' + row[2] for row in table_rows(section(DEPLOYMENT, 'Traps'))}
-    page = ' '.join(texts.values())
+    page = ' '.join(f'{seen} {way_out}' for _, seen, way_out in table_rows(section(DEPLOYMENT, 'Traps')))
 
     def percent(what: str) -> Tuple[str, ...]:
         return tuple(cell.rpartition(' ')[2].replace('%', ' %') for cell in rows[what, 'cat'])
@@ -204,8 +203,7 @@ def test_traps():
 
 def test_table_to_choose_by_is_that_of_the_rows():
     peers = pytest.importorskip('benchmarks.peers', reason='needs onnxruntime, of the extra onnx')
-    with (ROOT / 'benchmarks' / 'peers.csv').open() as f:
-        table = peers.tabulate(list(csv.DictReader(f)))
+    table = peers.tabulate(read('peers'))
     page = (ROOT / 'docs' / 'choose.md').read_text(encoding='utf-8')
     assert [row for row in table.splitlines() if row not in page] == []
     assert page.count('\n| `') == table.count('\n| `')
@@ -213,10 +211,9 @@ def test_table_to_choose_by_is_that_of_the_rows():
 
 def test_times_in_a_browser_are_those_of_the_rows():
     rounds: Dict[str, List[Tuple[float, ...]]] = {}
-    with (ROOT / 'benchmarks' / 'web.csv').open() as f:
-        for row in csv.DictReader(f):
-            rounds.setdefault(row['network'], []).append(tuple(
-                float(row[key]) for key in ('first_answer_ms', 'loading_ms', 'first_run_ms', 'later_run_ms')))
+    for row in read('web'):
+        rounds.setdefault(row['network'], []).append(tuple(
+            float(row[key]) for key in ('first_answer_ms', 'loading_ms', 'first_run_ms', 'later_run_ms')))
     page = (ROOT / 'web' / 'README.md').read_text(encoding='utf-8')
     for network, times in rounds.items():
         first, loading, ran, later = map(statistics.median, zip(*times, strict=True))

@@ -148,17 +148,11 @@ def figures() -> Iterator[Tuple[str, str]]:
     widest = max(factor for norms in gradient_norms().values() for _, factor in norms)
     yield 'deviations in the picture of gradients, at most', f'{math.ceil(100 * (widest - 1))} %'
     first, second, place = read_arms(), read_arms(again=True), lead(read_arms(), ('before', 'after'))
-    widths = ('wide', 'narrow'), ('wide-050', 'narrow-050')
-    yield 'wide less narrow at width 0.35, on the second machine', show(lead(second, widths[0], seeds=SECOND))
-    yield 'both widths, with the run that was repeated', show(lead(second, *widths))
+    yield 'wide less narrow at width 0.35, on the second machine', show(
+        lead(second, ('wide', 'narrow'), seeds=SECOND))
     yield 'one network and seed on two machines', f'{first["wide"][3]:.2f} and {second["wide"][3]:.2f}'
-    wide = wide_on_second()
-    mean = statistics.mean(wide)
-    yield 'wide on the second machine, four runs', f'{mean:.2f} ± {statistics.stdev(wide):.2f}'
-    for arm in ('identity-1/6', 'reduction-6'):
-        yield f'that less one run of {arm}', f'{mean - first[arm][1]:.1f}'
-    yield 'after less both depthwise convolutions, on the second machine', show(
-        lead(second, ('after', 'wide'), seeds=SECOND))
+    yield 'wide on the second machine less a shortcut on a sixth of the channels', (
+        f'{statistics.mean(wide_on_second()) - first["identity-1/6"][1]:.1f}')
     yield 'power of before less after, of 0.6 points', f'{power(0.6, place.error, place.freedom):.2f}'
     spread = place.error * math.sqrt(6)  # the deviation of a pair, of six
     yield 'pairs that show 0.6 points with a power of 80 %', str(next(
@@ -173,6 +167,12 @@ def details() -> Iterator[Tuple[str, str]]:
     """What results/why/README.md says beyond that."""
     first, second = read_arms(), read_arms(again=True)
     yield 'wide less narrow at width 0.35, with the run that was repeated', show(lead(second, ('wide', 'narrow')))
+    yield 'both widths, with the run that was repeated', show(
+        lead(second, ('wide', 'narrow'), ('wide-050', 'narrow-050')))
+    wide = wide_on_second()
+    yield 'wide on the second machine, four runs', f'{statistics.mean(wide):.2f} ± {statistics.stdev(wide):.2f}'
+    yield 'after less both depthwise convolutions, on the second machine', show(
+        lead(second, ('after', 'wide'), seeds=SECOND))
     yield 'after less both depthwise convolutions, by all six pairs', show(lead(first, ('after', 'wide')))
     yield 'before less both, by all six pairs', show(lead(first, ('before', 'wide')))
     yield 'before less both, on the second machine', show(lead(second, ('before', 'wide'), seeds=SECOND))

@@ -120,7 +120,7 @@ def test_intervals_of_the_pages():
     signless = {interval.replace('+', '') for interval in known}
     for page in PAGE, ARGUMENT:
         shown = re.findall(r'\(([+-]?\d+\.\d+ to [+-]?\d+\.\d+)[,)]', ' '.join(page.split()))
-        assert len(shown) > 20
+        assert len(shown) > 12
         assert [interval for interval in shown if interval not in known | signless] == []
 
 
@@ -130,4 +130,4 @@ def test_ratios_of_the_argument():
             gradient_cells(*OURS), gradient_cells('schemes', *evidence.MODELS),
             gradient_cells('arms-gradients', 'wide', 'narrow')) for cell in cells.values()}
     shown = re.findall(r'(\d\.\d\d) times (\(\d\.\d\d to \d\.\d\d)\)', ' '.join(ARGUMENT.split()))
-    assert len(shown) > 8 and {f'{ratio} {bounds}' for ratio, bounds in shown} <= known
+    assert len(shown) > 5 and {f'{ratio} {bounds}' for ratio, bounds in shown} <= known

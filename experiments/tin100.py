@@ -370,7 +370,7 @@ def judge(table: Table, ended: Ended) -> Iterator[Tuple]:
             continue
         effect, p, smallest, verdict = top1[claim], '-', '-', f'not decided, {number} of {planned} runs have ended'
         if corrected:
-            p = f'{corrected[claim]:.3f}'
+            p = f'{corrected[claim]:.3f}' if corrected[claim] >= 0.001 else '< 0.001'
             smallest = f'{smallest_effect(effect.error, effect.freedom, LEVEL / len(table.claims)):.2f}'
             verdict = 'no difference is shown' if corrected[claim] >= LEVEL else (
                 f'**`{first if effect.mean > 0 else second}` is better**')

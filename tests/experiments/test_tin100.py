@@ -125,9 +125,10 @@ def test_report_of_the_headline(tmp_path, call):
         for model in ('mobilenext_075', 'mobilenetv2_075'))
     known = stats.ttest_ind(ours, theirs)
     low, high = known.confidence_interval(0.95)
+    assert known.pvalue < 0.001
     claim = cells(text, '`mobilenext_075` less `mobilenetv2_075`')
     assert claim[1:5] == [
-        '+2.00', f'{low:+.2f} to {high:+.2f}', f'{known.pvalue:.3f}', '**`mobilenext_075` is better**']
+        '+2.00', f'{low:+.2f} to {high:+.2f}', '< 0.001', '**`mobilenext_075` is better**']
     deviation = math.sqrt((stats.tvar(ours) + stats.tvar(theirs)) / 2)
     assert float(claim[5]) == pytest.approx(1.507 * deviation, abs=0.01)  # of eight runs each, by tables of power
     assert claim[6] == '-0.100'
@@ -169,7 +170,7 @@ def test_no_verdict_before_the_last_run(tmp_path, call):
 def test_claims_of_a_table_are_corrected_together(tmp_path, call, monkeypatch):
     monkeypatch.setitem(tin100.TABLES, 'attention', tin100.Table([tin100.Arm('mobilenext_050', 6)], []))
     rows = pilot_rows('attention') + pilot_rows('today')
-    means = dict(mobilenext_050=52, lcnet_075=51.2, repghostnet_080=50, mnasnet_050=53.5)
+    means = dict(mobilenext_050=52, lcnet_075=51.2, repghostnet_080=50.4, mnasnet_050=53.5)
     for name in ('attention', 'today'):
         rows += final_rows(name, rows, lambda run: means.get(run.model, 52) + 0.5 * (run.seed % 3) - 0.5)
     write_rows(tmp_path / 'runs.csv', rows)
@@ -276,3 +277,24 @@ def test_page_of_models_has_what_attention_came_to():
         if arm.model != 'mobilenext_050':
             _, difference, interval, *_ = cells(report, f'`{arm.model}` less')
             assert f' | {difference} ({interval}) | ' in shown
+
+
+def test_page_to_choose_by_has_what_todays_networks_came_to():
+    report = tin100.describe(read_rows(tin100.RESULTS / 'runs.csv')).partition('## today')[2].replace('*', '')
+    costs, _, runs, claims = (report.split('### ')[0], *report.split('### ')[1:4])
+    root = tin100.RESULTS.parent.parent
+    page, readme = ((root / name).read_text(encoding='utf-8') for name in ('docs/choose.md', 'README.md'))
+    page = page.partition('## Trained alike')[2]
+    for arm in tin100.TABLES['today'].arms:
+        _, parameters, macs, _ = cells(costs, f'`{arm.model}`')
+        _, _, _, ended, top1, *_ = cells(runs, f'`{arm.model}`')
+        claim = ['', '']
+        if arm.model != 'mobilenext_050':
+            _, difference, interval, _, verdict, smallest, *_ = cells(claims, f'`mobilenext_050` less `{arm.model}`')
+            claim = [f'{difference} ({interval})', verdict]
+        assert cells(page, f'`{arm.model}`') == [
+            f'`{arm.model}`', f'{int(parameters.replace(",", "")) / 1e6:.2f}M', macs, ended.partition(' of ')[0], top1,
+            *claim]
+    assert f'The runs could have shown {smallest} points' in page
+    lead = cells(claims, '`mobilenext_050` less `repghostnet_080`')[1]
+    assert f'`repghostnet_080` leads `mobilenext_050` by {lead.strip("-")} points' in ' '.join(readme.split())

@@ -39,8 +39,6 @@ ENDS = (  # what to change, the arm with it and the arm without it
     ('ReLU6 at the end, depthwise before', 'before-strided-relu6', 'before-strided'),
     ('no shortcut (6 pairs)', 'none', 'wide'),
     ('shortcut on a sixth of the channels', 'identity-1/6', 'wide'),
-    ('no least width of the bottleneck', 'reduction-6', 'wide'),
-    ('both depthwise in the bottleneck', 'bottleneck', 'wide'),
     ('shortcut on half of the channels', 'identity-1/2', 'wide'),
 )
 
@@ -81,7 +79,7 @@ def draw_ends(figure: Figure) -> str:
     axes.set_yticks(range(len(ENDS)), [what for what, *_ in ENDS])
     axes.set(ylim=(len(ENDS) - 0.5, -0.5), xlabel=(
         'points of top-1 against the block without the change; hollow: one run;'
-        f'\ngrey: two runs of one network were {apart:.1f} points apart'))
+        f'\ngray: two runs of one network were {apart:.1f} points apart'))
     dress(axes, 'x')
     return 'An activation where the paper has none costs about ten points'
 
@@ -114,7 +112,7 @@ def draw_passed(figure: Figure) -> str:
     axes.set(ylabel='information passed, nats (from 40)', ylim=(40, 70))
     axes.set_xlabel('by the kernel estimator, at the middle one of three levels of noise')
     axes.legend(frameon=False, ncols=3, loc='upper center')
-    return 'In the mean, a wide block passes less information than a narrow one'
+    return 'In the mean, less passes with wide shortcuts than with narrow ones'
 
 
 def draw_machines(figure: Figure) -> str:
@@ -138,7 +136,7 @@ def draw_machines(figure: Figure) -> str:
 
 
 PICTURES = dict(
-    equal=(2.6, draw_equal), shortcut=(5.6, draw_shortcut), depthwise=(3.6, draw_places), linear=(4.0, draw_ends),
+    equal=(2.6, draw_equal), shortcut=(5.6, draw_shortcut), depthwise=(3.6, draw_places), linear=(3.4, draw_ends),
     gradients=(3.4, draw_slopes), information=(3.4, draw_passed), machines=(3.2, draw_machines))
 
 

@@ -218,3 +218,13 @@ def test_times_in_a_browser_are_those_of_the_rows():
     for network, times in rounds.items():
         first, loading, ran, later = map(statistics.median, zip(*times, strict=True))
         assert f'| {network} | {first:.0f} | {loading:.0f} | {ran:.0f} | {later:.1f} |\n' in page
+
+
+def test_precisions_of_the_shipped_network():
+    lines = section((ROOT / 'docs' / 'weights.md').read_text(encoding='utf-8'), 'A small trained network, in the wheel')
+    shown = [cells for cells in table_rows(lines) if cells[-1].endswith('.csv')]
+    assert {file for *_, file in shown} == {file.name for file in (ROOT / 'results' / 'precision').glob('*.csv')}
+    for *_, top1, file in shown:
+        with (ROOT / 'results' / 'precision' / file).open(encoding='utf-8') as f:
+            row, = csv.DictReader(f)
+        assert row['model'] == 'mobilenext_050.cifar10' and top1 == f'{float(row["top1"]):.2f} %'

@@ -281,7 +281,7 @@ def test_page_of_models_has_what_attention_came_to():
 
 def test_page_to_choose_by_has_what_todays_networks_came_to():
     report = tin100.describe(read_rows(tin100.RESULTS / 'runs.csv')).partition('## today')[2].replace('*', '')
-    costs, _, runs, claims = (report.split('### ')[0], *report.split('### ')[1:4])
+    costs, _, runs, claims = report.split('### ')[:4]
     root = tin100.RESULTS.parent.parent
     page, readme = ((root / name).read_text(encoding='utf-8') for name in ('docs/choose.md', 'README.md'))
     page = page.partition('## Trained alike')[2]

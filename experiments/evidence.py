@@ -2,7 +2,7 @@
 import math
 import statistics
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from experiments.runs import describe_place, read_rows, Row
 from experiments.statistics import (
     deviation_bounds,
     Effect,
+    LEVEL,
     pool,
     POWER,
     power,
@@ -27,6 +28,12 @@ RESULTS = Path(__file__).parent.parent / 'results'
 WHY = RESULTS / 'why'
 MODELS = 'mobilenext_075', 'mobilenetv2_075'
 PLANNED = 16  # runs of the headline
+ARMS = 'mobilenext_050', 'wide_050_10', 'narrow_050'  # with twelve and ten wide adds, and ten narrow ones
+SHORTCUTS = {  # the first less the second
+    'wide less narrow, twelve and ten adds': (ARMS[0], ARMS[2]),
+    'wide less narrow, ten adds in both': (ARMS[1], ARMS[2]),
+    'twelve wide adds less ten': (ARMS[0], ARMS[1]),
+}
 STRIDES, STATES = (4, 8, 16, 32), ('initial', 'after epoch 8')  # in the picture of gradients
 SECOND = 3, 4, 5, 6  # seeds of wide and narrow that ran on the second machine, the third of wide there once more
 
@@ -83,25 +90,44 @@ def repeats() -> Dict[str, List[Tuple[float, float]]]:
     return pairs
 
 
-def by_model(key: str) -> Tuple[List[float], List[float]]:
-    """A figure of each run of both networks on Tiny ImageNet."""
-    ours, theirs = ([float(row[key]) for row in finals() if row['model'] == model] for model in MODELS)
-    return ours, theirs
+def by_model(key: str, *models: str) -> List[List[float]]:
+    """A figure of each run on Tiny ImageNet, network by network."""
+    return [[float(row[key]) for row in finals() if row['model'] == model] for model in models]
+
+
+def lead_of_runs(first: str, second: str, arms: Sequence[str]) -> Tuple[Effect, int]:
+    """Top-1 of one network less that of another on Tiny ImageNet, and how many runs of both have ended.
+
+    The variance is pooled over all arms.
+    """
+    top1 = dict(zip(arms, by_model('top1', *arms), strict=True))
+    pooled = pool(top1.values())
+    assert pooled
+    return unpaired_effect(top1[first], top1[second], pooled), len(top1[first]) + len(top1[second])
 
 
 def headline() -> Tuple[Effect, int]:
     """The networks trained on Tiny ImageNet, and how many runs have ended."""
-    ours, theirs = by_model('top1')
-    pooled = pool([ours, theirs])
-    assert pooled
-    return unpaired_effect(ours, theirs, pooled), len(ours) + len(theirs)
+    return lead_of_runs(*MODELS, MODELS)
+
+
+def smallest_of_headline() -> float:
+    """The smallest effect that the headline could have shown with a power of 80 %."""
+    effect, _ = headline()
+    return smallest_effect(effect.error, effect.freedom)
+
+
+def smallest_of_place() -> float:
+    """The smallest effect of ten adds in both that its table could have shown, as one of three claims."""
+    effect, _ = lead_of_runs(ARMS[1], ARMS[2], ARMS)
+    return smallest_effect(effect.error, effect.freedom, LEVEL / len(SHORTCUTS))
 
 
 def costs() -> Dict[str, float]:
     """What MobileNeXt costs on Tiny ImageNet, divided by what MobileNetV2 does."""
     ours, theirs = (
         count(timm.create_model(model, num_classes=100, device='meta'), (3, 64, 64)) for model in MODELS)
-    minutes = [statistics.mean(minutes) for minutes in by_model('minutes')]
+    minutes = [statistics.mean(minutes) for minutes in by_model('minutes', *MODELS)]
     ratios = {what: ours[key] / theirs[key] for what, key in (
         ('MACs', 'macs'), ('parameters', 'params'), ('activations', 'activations'))}
     return {**ratios, 'minutes': minutes[0] / minutes[1]}
@@ -133,12 +159,14 @@ def figures() -> Iterator[Tuple[str, str]]:
     """What docs/why.md says and no report has."""
     effect, _ = headline()
     yield 'the headline on Tiny ImageNet', show(effect)
-    yield 'top-1 of its networks', ' and '.join(f'{statistics.mean(top1):.2f} %' for top1 in by_model('top1'))
-    smallest = smallest_effect(effect.error, effect.freedom)
-    yield 'smallest effect with a power of 80 %, the headline', f'{smallest:.2f}'
+    yield 'top-1 of its networks', ' and '.join(f'{statistics.mean(top1):.2f} %' for top1 in by_model('top1', *MODELS))
+    yield 'smallest effect with a power of 80 %, the headline', f'{smallest_of_headline():.2f}'
     macs, *others = ((what, 100 * (ratio - 1)) for what, ratio in costs().items())
     yield 'its MACs are equal, to', f'{abs(macs[1]):.0f} %'
     yield 'what MobileNeXt costs more there', ', '.join(f'{percent:.0f} % {what}' for what, percent in others)
+    for what, pair in SHORTCUTS.items():
+        yield f'{what}, on Tiny ImageNet', show(lead_of_runs(*pair, ARMS)[0])
+    yield 'what ten adds in both could have shown', f'{smallest_of_place():.2f}'
     for where, pairs in repeats().items():
         yield f'runs repeated on {where} kind of machine, and their largest difference', (
             f'{len(pairs)}, {max(abs(first - second) for first, second in pairs):.2f} points')
@@ -163,8 +191,7 @@ def figures() -> Iterator[Tuple[str, str]]:
 def details() -> Iterator[Tuple[str, str]]:
     """What results/why/README.md says beyond that."""
     effect, _ = headline()
-    smallest = smallest_effect(effect.error, effect.freedom)
-    low, high = (bound * smallest for bound in deviation_bounds(effect.freedom))
+    low, high = (bound * smallest_of_headline() for bound in deviation_bounds(effect.freedom))
     yield 'what the headline could have shown, by the uncertainty of its deviation', f'{low:.2f} to {high:.2f}'
     first, second = read_arms(), read_arms(again=True)
     place = lead(first, ('before', 'after'))

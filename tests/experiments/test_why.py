@@ -26,15 +26,21 @@ def test_readme_has_these_effects_in_their_rows():
         '| 2 points better than MobileNetV2', '| a wide shortcut is'))
     assert [len(equal), len(narrow)] == [1, 1]
     effect, runs = evidence.headline()
+    (built, built_runs), (place, place_runs), _ = (
+        evidence.lead_of_runs(*pair, evidence.ARMS) for pair in evidence.SHORTCUTS.values())
     arms = evidence.read_arms()
     pairs = [('wide', 'narrow'), ('wide-050', 'narrow-050')]
     for row, shown in [
             (equal, f'{effect.mean:+.2f} points ([{runs} runs]'), (equal, f'{effect.low:+.2f} to {effect.high:+.2f}.'),
-            (equal, f'a lead of {evidence.smallest_effect(effect.error, effect.freedom):.2f} points'),
+            (equal, f'a lead of {evidence.smallest_of_headline():.2f} points'),
             *((equal, f'{100 * (ratio - 1):.0f} % more {what}') for what, ratio in evidence.costs().items()
               if what != 'MACs'),
             *((equal, part) for part in evidence.show(evidence.cifar10()).split(', ')),
-            *((narrow, part) for part in evidence.show(evidence.lead(arms, *pairs)).split(', '))]:
+            *((narrow, part) for part in evidence.show(evidence.lead(arms, *pairs)).split(', ')),
+            (narrow, f'{built.mean:+.2f} points ([{built_runs} runs]'),
+            (narrow, f'{built.low:+.2f} to {built.high:+.2f}'),
+            (narrow, f'{place.mean:+.2f} with as many shortcuts in both ({place_runs} runs)'),
+            (narrow, f'{place.low:+.2f} to {place.high:+.2f}')]:
         assert shown in row[0]
 
 
@@ -45,6 +51,12 @@ def test_effects_of_the_page():
     for pairs in (('before', 'after'),), (('wide', 'narrow'), ('wide-050', 'narrow-050')):
         shown = evidence.show(evidence.lead(arms, *pairs)).partition(' points, ')
         assert f'{shown[0]} ({shown[2]})' in WORDS
+
+
+def test_table_of_shortcuts():
+    for pair in evidence.SHORTCUTS.values():
+        effect, runs = evidence.lead_of_runs(*pair, evidence.ARMS)
+        assert f'| {effect.mean:+.2f} | {effect.low:+.2f} to {effect.high:+.2f} | {runs} |' in PAGE
 
 
 def test_pairs_share_a_seed():

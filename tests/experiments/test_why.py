@@ -6,6 +6,7 @@ from PIL import Image
 
 why = pytest.importorskip('experiments.why', reason='needs scipy and matplotlib, of the extra demo')
 evidence = pytest.importorskip('experiments.evidence', reason='needs scipy and matplotlib, of the extra demo')
+tin100 = pytest.importorskip('experiments.tin100', reason='needs scipy and matplotlib, of the extra demo')
 
 pytestmark = pytest.mark.tools
 PAGE = (why.DOCS / 'why.md').read_text(encoding='utf-8')
@@ -54,6 +55,8 @@ def test_effects_of_the_page():
 
 
 def test_table_of_shortcuts():
+    claims = tin100.TABLES['shortcut'].claims
+    assert {frozenset(pair) for pair in evidence.SHORTCUTS.values()} == {frozenset(claim) for claim in claims}
     for pair in evidence.SHORTCUTS.values():
         effect, runs = evidence.lead_of_runs(*pair, evidence.ARMS)
         assert f'| {effect.mean:+.2f} | {effect.low:+.2f} to {effect.high:+.2f} | {runs} |' in PAGE

@@ -218,8 +218,6 @@ Made by `python -m experiments.transfer report` from the rows in the CSV files. 
 - The smallest effect is one that the planned runs would have shown with a power of 80 %.
 
 {tasks}
-
-Machine: {machine}.
 """
 
 
@@ -229,8 +227,7 @@ def report(results: Path) -> None:
     if not any(rows.values()):
         raise SystemExit(f'{results} holds no runs: train some first.')
     text = REPORT.format(
-        tasks='\n\n'.join(describe_task(task, rows[task], results) for task in TASKS if rows[task]),
-        machine=describe_machines(row for task in TASKS for row in rows[task]))
+        tasks='\n\n'.join(describe_task(task, rows[task], results) for task in TASKS if rows[task]))
     with replacing(results / 'README.md') as new:
         new.write_text(text, encoding='utf-8')
     print(text)
@@ -267,7 +264,7 @@ def describe_task(name: str, rows: List[Row], results: Path) -> str:
         parts.append(
             'Every 29th scene of `test`, by the first run of each network. The photographs are not here, for CamVid is'
             ' for research alone.')
-    return '\n\n'.join(parts)
+    return '\n\n'.join([*parts, f'Machine: {describe_machines(rows)}.'])
 
 
 def describe_network(task: str, model: str, rows: List[Row]) -> Tuple:
@@ -286,9 +283,9 @@ def describe_pilots(task: str, rows: List[Row]) -> Iterator[Tuple]:
     for model in MODELS:
         rate = choose_rate(task, model, rows)
         scores = [run.find(rows) for run in pilots(task, model)]
-        yield (
-            f'`{model}`', *(f'{float(row["score"]):.2f}' if row else '-' for row in scores),
-            'pilots are missing' if rate is None else f'{rate:g}')
+        taken = 'pilots are missing' if rate is None else f'{rate:g}'
+        highest = ', the highest tried' if rate == max(TASKS[task].rates) else ''
+        yield f'`{model}`', *(f'{float(row["score"]):.2f}' if row else '-' for row in scores), taken + highest
 
 
 def describe_runs(model: str, ended: List[Row], planned: int) -> Tuple:

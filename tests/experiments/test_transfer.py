@@ -19,6 +19,7 @@ transfer = pytest.importorskip('experiments.transfer', reason='needs scipy and m
 stats = pytest.importorskip('scipy.stats')
 pytestmark = pytest.mark.tools
 OURS, THEIRS = transfer.MODELS
+COSTS = dict(params=2_000_000, macs=900_000_000, activations=15_000_000)
 
 
 def row(run, score, **more):
@@ -77,12 +78,25 @@ def test_no_verdict_before_the_last_run(tmp_path, call):
 
 
 def test_report_of_scenes_has_each_class(tmp_path, call):
-    costs = dict(params=2_000_000, macs=900_000_000, activations=15_000_000, sky=90, sign_symbol=12.5)
-    write_rows(tmp_path / 'scenes.csv', make_rows('scenes', score, **costs))
+    write_rows(tmp_path / 'scenes.csv', make_rows('scenes', score, **COSTS, sky=90, sign_symbol=12.5))
     text = call(transfer, 'report', '--results', tmp_path)
     assert f'| DeepLabV3+ on `{OURS}` | 2,000,000 | 900.0M | 15.0M |' in text
     assert '| sign symbol | 12.5 | 12.5 | +0.0 |' in text
     assert 'scenes.png' not in text
+
+
+def test_report_names_the_machine_of_each_task(tmp_path, call):
+    write_rows(tmp_path / 'signs.csv', make_rows('signs', score))
+    write_rows(tmp_path / 'scenes.csv', [{**row, 'machine': 'another'} for row in make_rows('scenes', score, **COSTS)])
+    signs, scenes = call(transfer, 'report', '--results', tmp_path).split('## Scenes')
+    assert 'Machine: a machine, torch 2, timm 1.' in signs and 'Machine: another, torch 2, timm 1.' in scenes
+
+
+@pytest.mark.parametrize('lr, taken', [(0.002, '0.002'), (0.004, '0.004, the highest tried')])
+def test_report_says_whether_the_rates_ended_too_early(tmp_path, call, lr, taken):
+    pilots = [run for model in transfer.MODELS for run in transfer.pilots('scenes', model)]
+    write_rows(tmp_path / 'scenes.csv', [row(run, 50 - math.log(run.lr / lr) ** 2, **COSTS) for run in pilots])
+    assert call(transfer, 'report', '--results', tmp_path).count(f' | {taken} |\n') == 2
 
 
 def make_photographs(folder, split, names):

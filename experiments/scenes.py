@@ -25,13 +25,16 @@ def draw_scenes(data_dir: Path, names: Sequence[str], masks: Mapping[str, np.nda
     classes = [name.replace('_', ' ') for name in (data_dir / 'classes.txt').read_text().split()]
     palette = np.array([to_rgb(color) for color in COLORS])
     places = range(0, len(names), STEP)[:NUM_SCENES]
-    figure = Figure(figsize=(8.8, 9.4), dpi=100)
-    grid = figure.subplots(len(places) // 2, 2 * (1 + len(masks)), squeeze=False, gridspec_kw=dict(
-        wspace=0.04, hspace=0.04))
+    figure = Figure(figsize=(8.8, 5.4), dpi=100)
+    columns = [1.0] * (1 + len(masks))
+    grid = figure.subplots(len(places) // 2, 2 * len(columns) + 1, squeeze=False, gridspec_kw=dict(
+        wspace=0.04, hspace=0.04, width_ratios=[*columns, 0.15, *columns]))  # a gap between two scenes
+    for axes in grid[:, len(columns)]:
+        axes.remove()
     for number, place in enumerate(places):
         truth = np.asarray(Image.open(data_dir / 'masks' / 'test' / f'{names[place]}.png'))
         shown = dict(truth=truth, **{model: predicted[place] for model, predicted in masks.items()})
-        row = np.split(grid[number // 2], 2)[number % 2]
+        row = np.delete(grid[number // 2], len(columns)).reshape(2, -1)[number % 2]
         for axes, (title, mask) in zip(row, shown.items(), strict=True):
             axes.imshow(palette[np.where(truth == len(classes), len(classes), mask)], interpolation='nearest')
             axes.axis('off')
@@ -39,5 +42,5 @@ def draw_scenes(data_dir: Path, names: Sequence[str], masks: Mapping[str, np.nda
                 axes.set_title(title, fontsize=9)
     handles = [Figure().subplots().plot([], [], 's', color=color, ms=9)[0] for color in COLORS[:len(classes)]]
     figure.legend(handles, classes, ncols=6, loc='lower center', frameon=False, fontsize=9)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.96, bottom=0.08)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.12)
     return figure

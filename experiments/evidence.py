@@ -123,6 +123,15 @@ def smallest_of_place() -> float:
     return smallest_effect(effect.error, effect.freedom, LEVEL / len(SHORTCUTS))
 
 
+def transfer(task: str) -> Tuple[Effect, int]:
+    """The networks of the headline fine-tuned on a task, in points of its measure, and how many fine-tunings ended."""
+    rows = [row for row in read_rows(RESULTS / 'transfer' / f'{task}.csv') if row['stage'] == 'final']
+    ours, theirs = ([float(row['score']) for row in rows if row['model'] == model] for model in MODELS)
+    pooled = pool([ours, theirs])
+    assert pooled
+    return unpaired_effect(ours, theirs, pooled), len(rows)
+
+
 def costs() -> Dict[str, float]:
     """What MobileNeXt costs on Tiny ImageNet, divided by what MobileNetV2 does."""
     ours, theirs = (

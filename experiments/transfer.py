@@ -42,6 +42,7 @@ from timm_mobilenext.checkpoints.read import read_checkpoint, select_state_dict
 from timm_mobilenext.shared.files import replacing
 
 RESULTS = Path(__file__).parent.parent / 'results' / 'transfer'
+HEADLINE = RESULTS.parent / 'tin100' / 'runs.csv'
 MODELS = 'mobilenext_075', 'mobilenetv2_075'
 PILOT_SEED = 2
 TUNE = 5  # every class of the signs lends the last of this many parts of its photographs to choose the rate on
@@ -257,14 +258,27 @@ def describe_task(name: str, rows: List[Row], results: Path) -> str:
             f'Runs of {task.epochs} epochs, scored on `{task.splits[1]}`:',
             make_table(headings, (describe_runs(model, ended[model], task.runs) for model in MODELS)),
             describe_difference(task, ended)]
-        if name == 'scenes':
-            parts.append(make_table(('IoU, percent', *MODELS, 'difference'), describe_classes(ended)))
-    if name == 'scenes' and (results / 'scenes.png').is_file():
-        parts.append('![Eight scenes: the truth, and what both networks say](scenes.png)')
-        parts.append(
-            'Every 29th scene of `test`, by the first run of each network. The photographs are not here, for CamVid is'
-            ' for research alone.')
+    if name == 'scenes':
+        parts += describe_scenes(ended, results)
     return '\n\n'.join([*parts, f'Machine: {describe_machines(rows)}.'])
+
+
+def describe_scenes(ended: Dict[str, List[Row]], results: Path) -> Iterator[str]:
+    """What the signs do not have: each class, a picture, and the trainings that were done again."""
+    if all(ended.values()):
+        yield make_table(('IoU, percent', *MODELS, 'difference'), describe_classes(ended))
+    if (results / 'scenes.png').is_file():
+        yield '![Eight scenes: the truth, and what both networks say](scenes.png)'
+        yield (
+            'Every 29th scene of `test`, by the first run of each network. White pixels have no class. The photographs'
+            ' are not here, for CamVid is for research alone.')
+    again = read_rows(results / 'pretrained' / 'runs.csv')
+    if again:
+        yield (
+            "The weights of the headline's runs were not kept. So these were trained again, with the same seeds and"
+            ' arguments, on the machine below:')
+        headings = 'network', 'seed', 'top-1 on Tiny ImageNet', 'top-1 of the first training'
+        yield make_table(headings, describe_trainings(again))
 
 
 def describe_network(task: str, model: str, rows: List[Row]) -> Tuple:
@@ -319,6 +333,14 @@ def describe_classes(ended: Dict[str, List[Row]]) -> Iterator[Tuple]:
     for name in keys[keys.index('activations') + 1:keys.index('minutes')]:
         ours, theirs = (statistics.mean(float(row[name]) for row in ended[model]) for model in MODELS)
         yield name.replace('_', ' '), f'{ours:.1f}', f'{theirs:.1f}', f'{ours - theirs:+.1f}'
+
+
+def describe_trainings(again: List[Row]) -> Iterator[Tuple]:
+    """The trainings that were done again, beside the runs of the headline with the same names."""
+    first = {row['name']: row for row in read_rows(HEADLINE)}
+    for row in again:
+        yield (
+            f'`{row["model"]}`', row['seed'], *(f'{float(run["top1"]):.2f}' for run in (row, first[row['name']])))
 
 
 def draw(data_dir: Path, output: Path, results: Path) -> None:

@@ -99,6 +99,14 @@ def test_report_says_whether_the_rates_ended_too_early(tmp_path, call, lr, taken
     assert call(transfer, 'report', '--results', tmp_path).count(f' | {taken} |\n') == 2
 
 
+def test_report_shows_what_was_trained_again(tmp_path, call):
+    write_rows(tmp_path / 'scenes.csv', make_rows('scenes', score, **COSTS))
+    first = next(row for row in transfer.read_rows(transfer.HEADLINE) if row['name'].startswith(f'final-{OURS}'))
+    write_rows(tmp_path / 'pretrained' / 'runs.csv', [{**first, 'top1': '12.34'}])
+    text = call(transfer, 'report', '--results', tmp_path)
+    assert f'| `{OURS}` | {first["seed"]} | 12.34 | {float(first["top1"]):.2f} |' in text
+
+
 def make_photographs(folder, split, names):
     for name in names:
         file = folder / split / '3' / f'{name}.jpg'
@@ -164,7 +172,7 @@ def test_scenes_are_drawn_beside_the_truth(tmp_path, call):
         np.savez(folder / 'masks.npz', names=names, masks=np.full((58, 3, 4), 2, np.uint8))
     call(transfer, 'draw', '--data-dir', tmp_path / 'data', '--output', tmp_path / 'output', '--results', tmp_path)
     with Image.open(tmp_path / 'scenes.png') as picture:
-        assert picture.size == (880, 940)
+        assert picture.size == (880, 540)
 
 
 def make_camvid(folder: Path) -> None:

@@ -62,6 +62,13 @@ def test_table_of_shortcuts():
         assert f'| {effect.mean:+.2f} | {effect.low:+.2f} to {effect.high:+.2f} | {runs} |' in PAGE
 
 
+@pytest.mark.parametrize('task', ['signs', 'scenes'])
+def test_claim_of_transfer(task):
+    claim, = (line for line in PAGE.splitlines() if line.startswith('| 5. '))
+    effect, runs = evidence.transfer(task)
+    assert f'{effect.mean:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}), {runs} fine-tunings' in claim
+
+
 def test_pairs_share_a_seed():
     # seeds 2 and 3: differences 1 and 3, mean 2, an error of 1, t of 1 degree 12.706
     arms = dict(one={1: 9.0, 2: 5.0, 3: 7.0}, two={4: 1.0, 3: 4.0, 2: 4.0})

@@ -260,7 +260,7 @@ def describe_task(name: str, rows: List[Row], results: Path) -> str:
             describe_difference(task, ended)]
     if name == 'scenes':
         parts += describe_scenes(ended, results)
-    return '\n\n'.join([*parts, f'Machine: {describe_machines(rows)}.'])
+    return '\n\n'.join([*parts, f'Machine of the fine-tunings: {describe_machines(rows)}.'])
 
 
 def describe_scenes(ended: Dict[str, List[Row]], results: Path) -> Iterator[str]:
@@ -275,8 +275,8 @@ def describe_scenes(ended: Dict[str, List[Row]], results: Path) -> Iterator[str]
     again = read_rows(results / 'pretrained' / 'runs.csv')
     if again:
         yield (
-            "The weights of the headline's runs were not kept. So these were trained again, with the same seeds and"
-            ' arguments, on the machine below:')
+            "The weights of the headline's runs were not kept. So some were trained again, with the same seeds and"
+            f' arguments. Machine of these trainings: {describe_machines(again)}.')
         headings = 'network', 'seed', 'top-1 on Tiny ImageNet', 'top-1 of the first training'
         yield make_table(headings, describe_trainings(again))
 
@@ -294,12 +294,14 @@ def describe_network(task: str, model: str, rows: List[Row]) -> Tuple:
 
 
 def describe_pilots(task: str, rows: List[Row]) -> Iterator[Tuple]:
+    rates = TASKS[task].rates
+    edges = {min(rates): ', the lowest tried', max(rates): ', the highest tried'}
     for model in MODELS:
         rate = choose_rate(task, model, rows)
         scores = [run.find(rows) for run in pilots(task, model)]
         taken = 'pilots are missing' if rate is None else f'{rate:g}'
-        highest = ', the highest tried' if rate == max(TASKS[task].rates) else ''
-        yield f'`{model}`', *(f'{float(row["score"]):.2f}' if row else '-' for row in scores), taken + highest
+        edge = edges.get(rate, '') if rate else ''
+        yield f'`{model}`', *(f'{float(row["score"]):.2f}' if row else '-' for row in scores), taken + edge
 
 
 def describe_runs(model: str, ended: List[Row], planned: int) -> Tuple:

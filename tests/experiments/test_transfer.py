@@ -89,11 +89,13 @@ def test_report_names_the_machine_of_each_task(tmp_path, call):
     write_rows(tmp_path / 'signs.csv', make_rows('signs', score))
     write_rows(tmp_path / 'scenes.csv', [{**row, 'machine': 'another'} for row in make_rows('scenes', score, **COSTS)])
     signs, scenes = call(transfer, 'report', '--results', tmp_path).split('## Scenes')
-    assert 'Machine: a machine, torch 2, timm 1.' in signs and 'Machine: another, torch 2, timm 1.' in scenes
+    machine = 'Machine of the fine-tunings:'
+    assert f'{machine} a machine, torch 2, timm 1.' in signs and f'{machine} another, torch 2, timm 1.' in scenes
 
 
-@pytest.mark.parametrize('lr, taken', [(0.002, '0.002'), (0.004, '0.004, the highest tried')])
-def test_report_says_whether_the_rates_ended_too_early(tmp_path, call, lr, taken):
+@pytest.mark.parametrize('lr, taken', [
+    (0.0005, '0.0005, the lowest tried'), (0.002, '0.002'), (0.004, '0.004, the highest tried')])
+def test_report_says_whether_the_best_rate_is_an_edge(tmp_path, call, lr, taken):
     pilots = [run for model in transfer.MODELS for run in transfer.pilots('scenes', model)]
     write_rows(tmp_path / 'scenes.csv', [row(run, 50 - math.log(run.lr / lr) ** 2, **COSTS) for run in pilots])
     assert call(transfer, 'report', '--results', tmp_path).count(f' | {taken} |\n') == 2
